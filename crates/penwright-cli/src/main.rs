@@ -1,0 +1,2 @@
+//! The binary `penwright`.
+fn main() {}

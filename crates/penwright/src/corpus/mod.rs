@@ -1,0 +1,1 @@
+//! Reading texts: find, decode, clean, join, split.

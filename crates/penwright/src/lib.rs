@@ -1,0 +1,25 @@
+//! Train language models on your own text and write with them.
+//!
+//! The modules stand in the order in which the data flows:
+//!
+//! ```text
+//! corpus ─► tokenizer ─► train (batches ─► model ─► optimizer) ─► run directory
+//!                                                                    │
+//!                            compare ◄─ evaluate ◄───────────────────┼─► generate
+//! ```
+//!
+//! The library never prints, never exits and never reads flags: progress goes to callbacks, errors are
+//! [`Error`] values.
+
+pub mod compare;
+pub mod corpus;
+pub mod error;
+pub mod evaluate;
+pub mod generate;
+pub mod layers;
+pub mod model;
+pub mod run;
+pub mod tokenizer;
+pub mod train;
+
+pub use error::{Error, Result};

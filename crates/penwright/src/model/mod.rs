@@ -1,0 +1,113 @@
+//! The models, behind one trait: generation, evaluation, comparison and serving are written once against it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+pub mod ngram;
+
+/// Which family a model belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelKind {
+    /// Interpolated modified Kneser–Ney.
+    Ngram,
+    /// Long short-term memory, recurrent.
+    Lstm,
+    /// GPT-2, a decoder transformer.
+    Gpt2,
+}
+
+impl std::fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ModelKind::Ngram => "ngram",
+            ModelKind::Lstm => "lstm",
+            ModelKind::Gpt2 => "gpt2",
+        })
+    }
+}
+
+/// How likely a model found one token of a text, given all before it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenScore {
+    /// Natural logarithm of the token's probability; always finite.
+    pub log_prob: f32,
+    /// Whether the token was the model's likeliest.
+    pub top1: bool,
+}
+
+/// A trained language model: token ids in, natural-log probabilities of the next token out.
+///
+/// A text begins with the tokenizer's end-of-text token as its context (see
+/// [`Tokenizer::eot`](crate::tokenizer::Tokenizer::eot)), so that its first token has a likelihood too.
+pub trait LanguageModel: Send + Sync {
+    /// The family.
+    fn kind(&self) -> ModelKind;
+
+    /// Number of token ids; every id is below it.
+    fn vocab_size(&self) -> usize;
+
+    /// The longest past the model can look back on, in tokens; `None` when a recurrent state has no bound.
+    fn context(&self) -> Option<usize>;
+
+    /// Number of parameters (for an n-gram model, of stored counts).
+    fn num_params(&self) -> u64;
+
+    /// Starts a decoding session of `streams` independent texts, all empty.
+    ///
+    /// # Errors
+    /// When its memory cannot be had.
+    fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>>;
+
+    /// Scores `tokens[1..]`, each given all before it; `tokens[0]` is context only (the end-of-text token).
+    ///
+    /// A GPT-2 scores consecutive windows of its context length, or windows that slide by `stride` tokens and
+    /// count only what is new in each; other models carry their state through the whole text and take no
+    /// notice of `stride`. `sink` receives the scores in order, in batches.
+    ///
+    /// # Errors
+    /// When its memory cannot be had, or `sink` returns an error (passed on).
+    fn score(
+        &self,
+        tokens: &[u32],
+        stride: Option<usize>,
+        sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
+    ) -> Result<()>;
+}
+
+/// The state of several texts being written at once (recurrent states, or key–value caches).
+///
+/// No past token is ever computed again, except where a GPT-2 slides past its context.
+pub trait Session: Send {
+    /// Number of streams.
+    fn streams(&self) -> usize;
+
+    /// Appends `tokens` to one stream (a prompt).
+    ///
+    /// # Errors
+    /// When a token is not in the vocabulary.
+    fn feed(&mut self, stream: usize, tokens: &[u32]) -> Result<()>;
+
+    /// Appends one token to each of the named streams, as one batch: `tokens[i]` to stream `streams[i]`.
+    /// No stream may be named twice.
+    ///
+    /// # Errors
+    /// When a token is not in the vocabulary.
+    fn step(&mut self, streams: &[usize], tokens: &[u32]) -> Result<()>;
+
+    /// Natural-log probabilities of the stream's next token, `[vocab_size]`; all finite.
+    /// Valid after at least one token was fed.
+    fn log_probs(&self, stream: usize) -> &[f32];
+
+    /// Makes stream `to` a copy of stream `from`.
+    fn copy(&mut self, from: usize, to: usize);
+
+    /// Makes every stream `i` a copy of what stream `parents[i]` was before the call (beam search).
+    fn select(&mut self, parents: &[usize]);
+
+    /// Empties one stream.
+    fn reset(&mut self, stream: usize);
+}
