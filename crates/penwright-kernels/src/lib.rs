@@ -1,1 +1,7 @@
-//! The arithmetic of Penwright.
+//! The arithmetic of Penwright: matrix products and element-wise functions. The only crate with `unsafe`.
+
+mod math;
+mod matmul;
+
+pub use math::{exp, sigmoid, tanh};
+pub use matmul::{Matrix, matmul};

@@ -1,0 +1,109 @@
+//! Causal multi-head self-attention (Vaswani et al. 2017):
+//! `out = softmax(q kᵀ / √D, masked to the past) v` for each head of D channels.
+
+use penwright_kernels::exp;
+use rayon::prelude::*;
+
+use super::Dropout;
+
+/// The shape of an attention: B texts of T positions, `heads` heads of D channels; C = heads · D.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// T.
+    pub time: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// D.
+    pub head_width: usize,
+}
+
+impl Attention {
+    fn width(self) -> usize {
+        self.heads * self.head_width
+    }
+
+    /// Softmax of the scores of position `t` over `0..=t`, into `p`.
+    fn probabilities(self, qkv: &[f32], head: usize, t: usize, p: &mut [f32]) {
+        let (c, d) = (self.width(), self.head_width);
+        let scale = 1.0 / (d as f32).sqrt();
+        let q = &qkv[t * 3 * c + head * d..][..d];
+        let mut max = f32::NEG_INFINITY;
+        for (s, p) in p[..=t].iter_mut().enumerate() {
+            let k = &qkv[s * 3 * c + c + head * d..][..d];
+            *p = scale * q.iter().zip(k).map(|(a, b)| a * b).sum::<f32>();
+            max = max.max(*p);
+        }
+        let mut sum = 0.0;
+        for p in &mut p[..=t] {
+            *p = exp(*p - max);
+            sum += *p;
+        }
+        p[..=t].iter_mut().for_each(|p| *p /= sum);
+    }
+
+    /// qkv `[B, T, 3C]` → out `[B, T, C]`. Nothing of size T × T is kept: the backward computes it again.
+    pub fn forward(self, qkv: &[f32], out: &mut [f32], dropout: Dropout) {
+        let (t_max, c, d) = (self.time, self.width(), self.head_width);
+        out.par_chunks_mut(t_max * c).zip(qkv.par_chunks(t_max * 3 * c)).enumerate().for_each(|(b, (out, qkv))| {
+            let mut p = vec![0.0; t_max];
+            out.fill(0.0);
+            for head in 0..self.heads {
+                for t in 0..t_max {
+                    self.probabilities(qkv, head, t, &mut p);
+                    let o = &mut out[t * c + head * d..][..d];
+                    for s in 0..=t {
+                        let w = p[s] * self.factor(dropout, b, head, t, s);
+                        let v = &qkv[s * 3 * c + 2 * c + head * d..][..d];
+                        o.iter_mut().zip(v).for_each(|(o, v)| *o += w * v);
+                    }
+                }
+            }
+        });
+    }
+
+    /// dout `[B, T, C]` → dqkv `[B, T, 3C]`.
+    pub fn backward(self, qkv: &[f32], dout: &[f32], dqkv: &mut [f32], dropout: Dropout) {
+        let (t_max, c, d) = (self.time, self.width(), self.head_width);
+        let scale = 1.0 / (d as f32).sqrt();
+        dqkv.par_chunks_mut(t_max * 3 * c)
+            .zip(qkv.par_chunks(t_max * 3 * c))
+            .zip(dout.par_chunks(t_max * c))
+            .enumerate()
+            .for_each(|(b, ((dqkv, qkv), dout))| {
+                let (mut p, mut dp) = (vec![0.0; t_max], vec![0.0; t_max]);
+                dqkv.fill(0.0);
+                for head in 0..self.heads {
+                    for t in 0..t_max {
+                        self.probabilities(qkv, head, t, &mut p);
+                        let dy = &dout[t * c + head * d..][..d];
+                        let mut dot = 0.0;
+                        for s in 0..=t {
+                            let at = s * 3 * c + 2 * c + head * d;
+                            let factor = self.factor(dropout, b, head, t, s);
+                            let w = p[s] * factor;
+                            dp[s] = factor * dy.iter().zip(&qkv[at..at + d]).map(|(a, b)| a * b).sum::<f32>();
+                            dqkv[at..at + d].iter_mut().zip(dy).for_each(|(x, g)| *x += w * g);
+                            dot += p[s] * dp[s];
+                        }
+                        let q = t * 3 * c + head * d;
+                        for s in 0..=t {
+                            let g = p[s] * (dp[s] - dot) * scale;
+                            let k = s * 3 * c + c + head * d;
+                            for i in 0..d {
+                                dqkv[q + i] += g * qkv[k + i];
+                                dqkv[k + i] += g * qkv[q + i];
+                            }
+                        }
+                    }
+                }
+            });
+    }
+
+    #[inline(always)]
+    fn factor(self, dropout: Dropout, b: usize, head: usize, t: usize, s: usize) -> f32 {
+        if !dropout.is_on() {
+            return 1.0;
+        }
+        dropout.factor(((b * self.heads + head) * self.time + t) * self.time + s)
+    }
+}
