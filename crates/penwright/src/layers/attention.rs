@@ -107,3 +107,29 @@ impl Attention {
         dropout.factor(((b * self.heads + head) * self.time + t) * self.time + s)
     }
 }
+
+impl Attention {
+    /// Decoding: attends from `n` new positions beginning at `first` over a cache `[positions, 2C]` of keys and
+    /// values, in which the new ones already stand; qkv `[n, 3C]` → out `[n, C]`.
+    pub fn decode(self, qkv: &[f32], cache: &[f32], first: usize, out: &mut [f32]) {
+        let (c, d) = (self.width(), self.head_width);
+        let scale = 1.0 / (d as f32).sqrt();
+        out.par_chunks_mut(c).zip(qkv.par_chunks(3 * c)).enumerate().for_each(|(i, (out, qkv))| {
+            let mut p = vec![0.0; first + i + 1];
+            for head in 0..self.heads {
+                let q = &qkv[head * d..][..d];
+                for (p, row) in p.iter_mut().zip(cache.chunks_exact(2 * c)) {
+                    *p = scale * q.iter().zip(&row[head * d..][..d]).map(|(a, b)| a * b).sum::<f32>();
+                }
+                let max = p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                p.iter_mut().for_each(|p| *p = exp(*p - max));
+                let sum: f32 = p.iter().sum();
+                let o = &mut out[head * d..][..d];
+                o.fill(0.0);
+                for (p, row) in p.iter().zip(cache.chunks_exact(2 * c)) {
+                    o.iter_mut().zip(&row[c + head * d..][..d]).for_each(|(o, v)| *o += p / sum * v);
+                }
+            }
+        });
+    }
+}

@@ -4,9 +4,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Error, Result};
 
-pub mod ngram;
+mod gpt2;
+mod lstm;
+mod params;
+
+pub use gpt2::{Gpt2, Gpt2Config};
+pub use lstm::{Lstm, LstmConfig};
+pub use params::{Params, Tensor};
+
+use crate::layers::Dropout;
 
 /// Which family a model belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,6 +84,64 @@ pub trait LanguageModel: Send + Sync {
         stride: Option<usize>,
         sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
     ) -> Result<()>;
+}
+
+/// A model whose gradients are known: what the trainer needs beside [`LanguageModel`].
+pub trait Trainable: LanguageModel {
+    /// The weights.
+    fn params(&self) -> &Params;
+
+    /// The weights, to be updated.
+    fn params_mut(&mut self) -> &mut Params;
+
+    /// Forward and backward over `batch` texts of `tokens.len() / batch` tokens each: adds the gradients of the
+    /// mean loss to `grads` and returns that loss in nats a token. A recurrent model carries its state on from
+    /// the call before (the streams continue) until [`Trainable::reset_streams`].
+    fn train_step(&mut self, tokens: &[u32], targets: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) -> f64;
+
+    /// Forgets the carried state of the streams.
+    fn reset_streams(&mut self);
+
+    /// Seals the model for use: shared weights, no gradients.
+    fn into_model(self: Box<Self>) -> Arc<dyn LanguageModel>;
+}
+
+/// The mean of [`LanguageModel::score`]: nats a token and the share of tokens that were the model's likeliest.
+///
+/// # Errors
+/// As [`LanguageModel::score`].
+pub fn mean_score(model: &dyn LanguageModel, tokens: &[u32], stride: Option<usize>) -> Result<(f64, f64)> {
+    let (mut nats, mut hits, mut count) = (0.0, 0usize, 0usize);
+    model.score(tokens, stride, &mut |scores| {
+        for score in scores {
+            nats -= f64::from(score.log_prob);
+            hits += usize::from(score.top1);
+        }
+        count += scores.len();
+        Ok(())
+    })?;
+    let count = count.max(1) as f64;
+    Ok((nats / count, hits as f64 / count))
+}
+
+fn check_tokens(tokens: &[u32], vocab: usize) -> Result<()> {
+    match tokens.iter().find(|&&t| t as usize >= vocab) {
+        Some(t) => Err(Error::Text(format!("token {t} is not in the model's vocabulary of {vocab}; use its own tokenizer"))),
+        None => Ok(()),
+    }
+}
+
+/// Turns rows of logits into scores of the targets.
+fn scores_of(logits: &mut [f32], targets: &[u32], vocab: usize) -> Vec<TokenScore> {
+    logits
+        .chunks_exact_mut(vocab)
+        .zip(targets)
+        .map(|(row, &target)| {
+            crate::layers::log_softmax(row);
+            let log_prob = row[target as usize];
+            TokenScore { log_prob, top1: row.iter().all(|&x| x <= log_prob) }
+        })
+        .collect()
 }
 
 /// The state of several texts being written at once (recurrent states, or key–value caches).

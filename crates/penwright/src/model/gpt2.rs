@@ -1,0 +1,404 @@
+//! GPT-2 (Radford et al. 2019): embeddings, then blocks `x += attention(norm(x)); x += mlp(norm(x))`, a last
+//! norm, and the token embedding again as the output layer. Tensors are named as Hugging Face names them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, scores_of};
+use crate::layers::{Attention, Dropout, LayerNorm, Layout, Linear, cross_entropy, gelu, gelu_backward, log_softmax};
+use crate::{Error, Result};
+
+/// The shape of a GPT-2.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gpt2Config {
+    /// Number of token ids, V.
+    pub vocab: usize,
+    /// Longest window in tokens.
+    pub context: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Attention heads a block.
+    pub heads: usize,
+    /// Width of the embedding, C.
+    pub width: usize,
+}
+
+#[derive(Clone)]
+struct Block {
+    norm1: LayerNorm,
+    qkv: Linear,
+    attention_out: Linear,
+    norm2: LayerNorm,
+    up: Linear,
+    down: Linear,
+}
+
+/// A GPT-2 with its weights.
+#[derive(Clone)]
+pub struct Gpt2 {
+    config: Gpt2Config,
+    params: Params,
+    token_embedding: Range<usize>,
+    position_embedding: Range<usize>,
+    blocks: Vec<Block>,
+    last_norm: LayerNorm,
+    head: Linear,
+    saved: Saved,
+}
+
+/// What the backward needs, of `rows = B · T` positions.
+#[derive(Clone, Default)]
+struct Saved {
+    rows: usize,
+    blocks: Vec<SavedBlock>,
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+#[derive(Clone, Default)]
+struct SavedBlock {
+    x: Vec<f32>,
+    norm1: Vec<f32>,
+    qkv: Vec<f32>,
+    attended: Vec<f32>,
+    middle: Vec<f32>,
+    norm2: Vec<f32>,
+    up: Vec<f32>,
+    active: Vec<f32>,
+}
+
+impl Saved {
+    fn resize(&mut self, rows: usize, config: &Gpt2Config) {
+        if self.rows == rows {
+            return;
+        }
+        let zeros = |width: usize| vec![0.0; rows * width];
+        let c = config.width;
+        self.rows = rows;
+        (self.x, self.normed, self.logits) = (zeros(c), zeros(c), zeros(config.vocab));
+        self.blocks = (0..config.layers)
+            .map(|_| SavedBlock {
+                x: zeros(c), norm1: zeros(c), qkv: zeros(3 * c), attended: zeros(c),
+                middle: zeros(c), norm2: zeros(c), up: zeros(4 * c), active: zeros(4 * c),
+            })
+            .collect();
+    }
+}
+
+fn linear(params: &mut Params, name: &str, inputs: usize, outputs: usize) -> Linear {
+    let weight = params.add(format!("{name}.weight"), &[inputs, outputs]);
+    let bias = Some(params.add(format!("{name}.bias"), &[outputs]));
+    Linear { weight, bias, inputs, outputs, layout: Layout::InOut }
+}
+
+fn norm(params: &mut Params, name: &str, width: usize) -> LayerNorm {
+    let gain = params.add(format!("{name}.weight"), &[width]);
+    params.data[gain.clone()].fill(1.0);
+    LayerNorm { gain, bias: params.add(format!("{name}.bias"), &[width]) }
+}
+
+fn add(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
+impl Gpt2 {
+    /// A new model with GPT-2's initialisation: normal of 0.02, residual projections by 1/√(2 · layers) less.
+    ///
+    /// # Errors
+    /// When the shape is impossible.
+    pub fn new(config: Gpt2Config, seed: u64) -> Result<Self> {
+        let Gpt2Config { vocab, context, layers, heads, width } = config;
+        for (name, value) in [("context", context), ("layers", layers), ("heads", heads), ("width", width)] {
+            if value == 0 {
+                return Err(Error::setting(name, "must be at least 1"));
+            }
+        }
+        if !width.is_multiple_of(heads) {
+            let problem = format!("{width} is not divisible by --heads {heads}; try {}", width.next_multiple_of(heads));
+            return Err(Error::setting("width", problem));
+        }
+        let mut p = Params::default();
+        let token_embedding = p.add("transformer.wte.weight", &[vocab, width]);
+        let position_embedding = p.add("transformer.wpe.weight", &[context, width]);
+        let mut blocks = Vec::new();
+        for l in 0..layers {
+            let name = |part: &str| format!("transformer.h.{l}.{part}");
+            blocks.push(Block {
+                norm1: norm(&mut p, &name("ln_1"), width),
+                qkv: linear(&mut p, &name("attn.c_attn"), width, 3 * width),
+                attention_out: linear(&mut p, &name("attn.c_proj"), width, width),
+                norm2: norm(&mut p, &name("ln_2"), width),
+                up: linear(&mut p, &name("mlp.c_fc"), width, 4 * width),
+                down: linear(&mut p, &name("mlp.c_proj"), 4 * width, width),
+            });
+        }
+        let last_norm = norm(&mut p, "transformer.ln_f", width);
+        let head = Linear {
+            weight: token_embedding.clone(), bias: None, inputs: width, outputs: vocab, layout: Layout::OutIn,
+        };
+        let residual = 0.02 / (2.0 * layers as f32).sqrt();
+        p.fill_normal(&token_embedding, 0.02, seed);
+        p.fill_normal(&position_embedding, 0.02, seed);
+        for block in &blocks {
+            p.fill_normal(&block.qkv.weight, 0.02, seed);
+            p.fill_normal(&block.attention_out.weight, residual, seed);
+            p.fill_normal(&block.up.weight, 0.02, seed);
+            p.fill_normal(&block.down.weight, residual, seed);
+        }
+        Ok(Gpt2 { config, params: p, token_embedding, position_embedding, blocks, last_norm, head, saved: Saved::default() })
+    }
+
+    /// The shape.
+    pub fn config(&self) -> &Gpt2Config {
+        &self.config
+    }
+
+    fn attention(&self, time: usize) -> Attention {
+        Attention { time, heads: self.config.heads, head_width: self.config.width / self.config.heads }
+    }
+
+    /// x = token embedding + position embedding, `[rows, C]`; positions start at `first` in each text of `time`.
+    fn embed(&self, tokens: &[u32], time: usize, first: usize, x: &mut [f32]) {
+        let c = self.config.width;
+        let wte = &self.params.data[self.token_embedding.clone()];
+        let wpe = &self.params.data[self.position_embedding.clone()];
+        for (row, (x, &token)) in x.chunks_exact_mut(c).zip(tokens).enumerate() {
+            x.copy_from_slice(&wte[token as usize * c..][..c]);
+            add(x, &wpe[(first + row % time) * c..][..c]);
+        }
+    }
+
+    /// Logits `[B · T, V]` into `s.logits`, keeping what the backward needs.
+    fn forward(&self, s: &mut Saved, tokens: &[u32], batch: usize, dropout: Dropout) {
+        let rows = tokens.len();
+        let time = rows / batch;
+        let p = &self.params.data;
+        s.resize(rows, &self.config);
+        self.embed(tokens, time, 0, &mut s.x);
+        dropout.at(0).apply(&mut s.x);
+        for (l, (block, kept)) in self.blocks.iter().zip(&mut s.blocks).enumerate() {
+            let place = dropout.at(l as u64 + 1);
+            kept.x.copy_from_slice(&s.x);
+            block.norm1.forward(p, &kept.x, &mut kept.norm1);
+            block.qkv.forward(p, &kept.norm1, &mut kept.qkv, rows);
+            self.attention(time).forward(&kept.qkv, &mut kept.attended, place.at(1));
+            block.attention_out.forward(p, &kept.attended, &mut kept.middle, rows);
+            place.at(2).apply(&mut kept.middle);
+            add(&mut kept.middle, &s.x);
+            block.norm2.forward(p, &kept.middle, &mut kept.norm2);
+            block.up.forward(p, &kept.norm2, &mut kept.up, rows);
+            gelu(&kept.up, &mut kept.active);
+            block.down.forward(p, &kept.active, &mut s.x, rows);
+            place.at(3).apply(&mut s.x);
+            add(&mut s.x, &kept.middle);
+        }
+        self.last_norm.forward(p, &s.x, &mut s.normed);
+        self.head.forward(p, &s.normed, &mut s.logits, rows);
+    }
+
+    /// `s.logits` holds the gradient of the logits; adds the gradients of all parameters.
+    fn backward(&self, s: &Saved, tokens: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) {
+        let (rows, c) = (tokens.len(), self.config.width);
+        let time = rows / batch;
+        let p = &self.params.data;
+        let (mut d, mut dx) = (vec![0.0; rows * c], vec![0.0; rows * c]);
+        let (mut wide, mut branch) = (vec![0.0; rows * 4 * c], vec![0.0; rows * c]);
+        self.head.backward_params(grads, &s.normed, &s.logits, rows);
+        self.head.backward_input(p, &s.logits, &mut d, rows);
+        self.last_norm.backward_add(p, grads, &s.x, &d, &mut dx);
+        for (l, (block, kept)) in self.blocks.iter().zip(&s.blocks).enumerate().rev() {
+            let place = dropout.at(l as u64 + 1);
+            branch.copy_from_slice(&dx);
+            place.at(3).apply(&mut branch);
+            block.down.backward_params(grads, &kept.active, &branch, rows);
+            block.down.backward_input(p, &branch, &mut wide, rows);
+            gelu_backward(&kept.up, &mut wide);
+            block.up.backward_params(grads, &kept.norm2, &wide, rows);
+            block.up.backward_input(p, &wide, &mut d, rows);
+            block.norm2.backward_add(p, grads, &kept.middle, &d, &mut dx);
+
+            branch.copy_from_slice(&dx);
+            place.at(2).apply(&mut branch);
+            block.attention_out.backward_params(grads, &kept.attended, &branch, rows);
+            block.attention_out.backward_input(p, &branch, &mut d, rows);
+            let dqkv = &mut wide[..rows * 3 * c];
+            self.attention(time).backward(&kept.qkv, &d, dqkv, place.at(1));
+            block.qkv.backward_params(grads, &kept.norm1, dqkv, rows);
+            block.qkv.backward_input(p, dqkv, &mut d, rows);
+            block.norm1.backward_add(p, grads, &kept.x, &d, &mut dx);
+        }
+        dropout.at(0).apply(&mut dx);
+        for (row, (dx, &token)) in dx.chunks_exact(c).zip(tokens).enumerate() {
+            add(&mut grads[self.token_embedding.start + token as usize * c..][..c], dx);
+            add(&mut grads[self.position_embedding.start + row % time * c..][..c], dx);
+        }
+    }
+}
+
+impl LanguageModel for Gpt2 {
+    fn kind(&self) -> ModelKind {
+        ModelKind::Gpt2
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.config.vocab
+    }
+
+    fn context(&self) -> Option<usize> {
+        Some(self.config.context)
+    }
+
+    fn num_params(&self) -> u64 {
+        self.params.count()
+    }
+
+    fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
+        let streams = vec![Stream::new(&self.config); streams];
+        Ok(Box::new(Gpt2Session { model: self, streams }))
+    }
+
+    fn score(&self, tokens: &[u32], stride: Option<usize>, sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>) -> Result<()> {
+        check_tokens(tokens, self.config.vocab)?;
+        let context = self.config.context;
+        let stride = stride.unwrap_or(context).clamp(1, context);
+        let (mut saved, mut done, n) = (Saved::default(), 0, tokens.len().saturating_sub(1));
+        while done < n {
+            // The window ends `stride` new tokens on and reaches back as far as the context allows.
+            let end = if done == 0 { context.min(n) } else { (done + stride).min(n) };
+            let start = end.saturating_sub(context).min(done);
+            self.forward(&mut saved, &tokens[start..end], 1, Dropout::OFF);
+            let new = &mut saved.logits[(done - start) * self.config.vocab..];
+            sink(&scores_of(new, &tokens[done + 1..=end], self.config.vocab))?;
+            done = end;
+        }
+        Ok(())
+    }
+}
+
+impl Trainable for Gpt2 {
+    fn params(&self) -> &Params {
+        &self.params
+    }
+
+    fn params_mut(&mut self) -> &mut Params {
+        &mut self.params
+    }
+
+    fn train_step(&mut self, tokens: &[u32], targets: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) -> f64 {
+        let mut saved = std::mem::take(&mut self.saved);
+        self.forward(&mut saved, tokens, batch, dropout);
+        let scale = 1.0 / tokens.len() as f32;
+        let loss = cross_entropy(&mut saved.logits, targets, self.config.vocab, scale) / tokens.len() as f64;
+        self.backward(&saved, tokens, batch, grads, dropout);
+        self.saved = saved;
+        loss
+    }
+
+    fn reset_streams(&mut self) {}
+
+    fn into_model(mut self: Box<Self>) -> Arc<dyn LanguageModel> {
+        self.saved = Saved::default();
+        Arc::new(*self)
+    }
+}
+
+/// One text being written: its tokens and the keys and values of every block.
+#[derive(Clone)]
+struct Stream {
+    tokens: Vec<u32>,
+    /// `[layers][context, 2C]`: the key, then the value, of each position.
+    cache: Vec<Vec<f32>>,
+    log_probs: Vec<f32>,
+}
+
+impl Stream {
+    fn new(config: &Gpt2Config) -> Self {
+        let cache = vec![vec![0.0; config.context * 2 * config.width]; config.layers];
+        Stream { tokens: Vec::new(), cache, log_probs: vec![0.0; config.vocab] }
+    }
+}
+
+struct Gpt2Session {
+    model: Arc<Gpt2>,
+    streams: Vec<Stream>,
+}
+
+impl Gpt2 {
+    /// Appends tokens that fit into the context.
+    fn extend(&self, stream: &mut Stream, tokens: &[u32]) {
+        let (c, n, first) = (self.config.width, tokens.len(), stream.tokens.len());
+        let p = &self.params.data;
+        let (mut x, mut y) = (vec![0.0; n * c], vec![0.0; n * c]);
+        let (mut qkv, mut attended) = (vec![0.0; n * 3 * c], vec![0.0; n * c]);
+        let (mut up, mut active) = (vec![0.0; n * 4 * c], vec![0.0; n * 4 * c]);
+        self.embed(tokens, n, first, &mut x);
+        for (block, cache) in self.blocks.iter().zip(&mut stream.cache) {
+            block.norm1.forward(p, &x, &mut y);
+            block.qkv.forward(p, &y, &mut qkv, n);
+            for (i, row) in qkv.chunks_exact(3 * c).enumerate() {
+                cache[(first + i) * 2 * c..][..2 * c].copy_from_slice(&row[c..]);
+            }
+            self.attention(0).decode(&qkv, cache, first, &mut attended);
+            block.attention_out.forward(p, &attended, &mut y, n);
+            add(&mut x, &y);
+            block.norm2.forward(p, &x, &mut y);
+            block.up.forward(p, &y, &mut up, n);
+            gelu(&up, &mut active);
+            block.down.forward(p, &active, &mut y, n);
+            add(&mut x, &y);
+        }
+        self.last_norm.forward(p, &x[(n - 1) * c..], &mut y[..c]);
+        self.head.forward(p, &y[..c], &mut stream.log_probs, 1);
+        log_softmax(&mut stream.log_probs);
+        stream.tokens.extend(tokens);
+    }
+}
+
+impl Session for Gpt2Session {
+    fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    fn feed(&mut self, stream: usize, mut tokens: &[u32]) -> Result<()> {
+        check_tokens(tokens, self.model.config.vocab)?;
+        let context = self.model.config.context;
+        let stream = &mut self.streams[stream];
+        while !tokens.is_empty() {
+            if stream.tokens.len() == context {
+                // Full: go on from the later half of the past, so that this happens once in half a context.
+                let kept = stream.tokens.split_off(context - context / 2);
+                stream.tokens.clear();
+                if !kept.is_empty() {
+                    self.model.extend(stream, &kept);
+                }
+            }
+            let room = (context - stream.tokens.len()).min(tokens.len());
+            self.model.extend(stream, &tokens[..room]);
+            tokens = &tokens[room..];
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, streams: &[usize], tokens: &[u32]) -> Result<()> {
+        streams.iter().zip(tokens).try_for_each(|(&s, &t)| self.feed(s, &[t]))
+    }
+
+    fn log_probs(&self, stream: usize) -> &[f32] {
+        &self.streams[stream].log_probs
+    }
+
+    fn copy(&mut self, from: usize, to: usize) {
+        self.streams[to] = self.streams[from].clone();
+    }
+
+    fn select(&mut self, parents: &[usize]) {
+        self.streams = parents.iter().map(|&p| self.streams[p].clone()).collect();
+    }
+
+    fn reset(&mut self, stream: usize) {
+        self.streams[stream].tokens.clear();
+    }
+}

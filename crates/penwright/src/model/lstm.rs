@@ -1,0 +1,334 @@
+//! An LSTM language model: embedding, stacked LSTM layers, output layer. Tensors are named as
+//! `torch.nn.Embedding`, `torch.nn.LSTM` and `torch.nn.Linear` name them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use penwright_kernels::{Matrix, matmul};
+use serde::{Deserialize, Serialize};
+
+use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, scores_of};
+use crate::layers::{Dropout, Layout, Linear, cross_entropy, log_softmax, lstm_cell, lstm_cell_backward};
+use crate::{Error, Result};
+
+/// The shape of an LSTM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LstmConfig {
+    /// Number of token ids, V.
+    pub vocab: usize,
+    /// Width of the embedding, E.
+    pub embed: usize,
+    /// Width of hidden and cell state, H.
+    pub hidden: usize,
+    /// Number of layers.
+    pub layers: usize,
+}
+
+#[derive(Clone)]
+struct Layer {
+    input: Linear,
+    recurrent: Range<usize>,
+    recurrent_bias: Range<usize>,
+    hidden: usize,
+}
+
+/// An LSTM with its weights and the carried state of its training streams.
+#[derive(Clone)]
+pub struct Lstm {
+    config: LstmConfig,
+    params: Params,
+    embedding: Range<usize>,
+    layers: Vec<Layer>,
+    head: Linear,
+    carried: State,
+    saved: Saved,
+}
+
+/// Hidden and cell state of each layer, `[B, H]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    batch: usize,
+    hidden: Vec<Vec<f32>>,
+    cell: Vec<Vec<f32>>,
+}
+
+impl State {
+    fn new(config: &LstmConfig, batch: usize) -> Self {
+        let zeros = vec![vec![0.0; batch * config.hidden]; config.layers];
+        State { batch, hidden: zeros.clone(), cell: zeros }
+    }
+}
+
+/// What the backward needs; time-major: row `t · B + b`.
+#[derive(Clone, Default)]
+struct Saved {
+    layers: Vec<SavedLayer>,
+    last: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+#[derive(Clone, Default)]
+struct SavedLayer {
+    /// The layer's input, `[T · B, inputs]`.
+    x: Vec<f32>,
+    /// Activated gates i, f, g, o, `[T · B, 4H]`.
+    gates: Vec<f32>,
+    /// Hidden and cell state before the first step and after each, `[(T + 1) · B, H]`.
+    hidden: Vec<f32>,
+    cell: Vec<f32>,
+}
+
+impl Lstm {
+    /// A new model: all weights uniform in ±1/√H as in PyTorch, the forget gate's bias at one.
+    ///
+    /// # Errors
+    /// When the shape is impossible.
+    pub fn new(config: LstmConfig, seed: u64) -> Result<Self> {
+        let LstmConfig { vocab, embed, hidden, layers } = config;
+        for (name, value) in [("layers", layers), ("width", hidden), ("embed", embed)] {
+            if value == 0 {
+                return Err(Error::setting(name, "must be at least 1"));
+            }
+        }
+        let mut p = Params::default();
+        let embedding = p.add("embedding.weight", &[vocab, embed]);
+        p.fill_normal(&embedding, 0.1, seed);
+        let bound = 1.0 / (hidden as f32).sqrt();
+        let mut stack = Vec::new();
+        for l in 0..layers {
+            let inputs = if l == 0 { embed } else { hidden };
+            let weight = p.add(format!("lstm.weight_ih_l{l}"), &[4 * hidden, inputs]);
+            let recurrent = p.add(format!("lstm.weight_hh_l{l}"), &[4 * hidden, hidden]);
+            let bias = p.add(format!("lstm.bias_ih_l{l}"), &[4 * hidden]);
+            let recurrent_bias = p.add(format!("lstm.bias_hh_l{l}"), &[4 * hidden]);
+            p.fill_uniform(&weight, bound, seed);
+            p.fill_uniform(&recurrent, bound, seed);
+            p.data[bias.start + hidden..bias.start + 2 * hidden].fill(1.0);
+            let input = Linear { weight, bias: Some(bias), inputs, outputs: 4 * hidden, layout: Layout::OutIn };
+            stack.push(Layer { input, recurrent, recurrent_bias, hidden });
+        }
+        let weight = p.add("head.weight", &[vocab, hidden]);
+        let bias = Some(p.add("head.bias", &[vocab]));
+        p.fill_uniform(&weight, bound, seed);
+        let head = Linear { weight, bias, inputs: hidden, outputs: vocab, layout: Layout::OutIn };
+        Ok(Lstm { config, params: p, embedding, layers: stack, head, carried: State::default(), saved: Saved::default() })
+    }
+
+    /// The shape.
+    pub fn config(&self) -> &LstmConfig {
+        &self.config
+    }
+
+    /// Logits `[T · B, V]` of time-major tokens into `s.logits`; `state` moves on to the end.
+    fn forward(&self, s: &mut Saved, tokens: &[u32], state: &mut State, dropout: Dropout) {
+        let (rows, batch, e) = (tokens.len(), state.batch, self.config.embed);
+        let p = &self.params.data;
+        s.layers.resize_with(self.layers.len(), SavedLayer::default);
+        let table = &p[self.embedding.clone()];
+        s.last.resize(rows * e, 0.0);
+        for (x, &token) in s.last.chunks_exact_mut(e).zip(tokens) {
+            x.copy_from_slice(&table[token as usize * e..][..e]);
+        }
+        for (l, (layer, kept)) in self.layers.iter().zip(&mut s.layers).enumerate() {
+            std::mem::swap(&mut kept.x, &mut s.last);
+            layer.forward(p, kept, rows, batch, &mut state.hidden[l], &mut state.cell[l]);
+            s.last.clear();
+            s.last.extend_from_slice(&kept.hidden[batch * layer.hidden..]);
+            if l + 1 < self.layers.len() {
+                dropout.at(l as u64).apply(&mut s.last);
+            }
+        }
+        s.logits.resize(rows * self.config.vocab, 0.0);
+        self.head.forward(p, &s.last, &mut s.logits, rows);
+    }
+
+    fn backward(&self, s: &mut Saved, tokens: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) {
+        let (rows, e) = (tokens.len(), self.config.embed);
+        let p = &self.params.data;
+        let mut d = vec![0.0; rows * self.config.hidden];
+        self.head.backward_params(grads, &s.last, &s.logits, rows);
+        self.head.backward_input(p, &s.logits, &mut d, rows);
+        for (l, (layer, kept)) in self.layers.iter().zip(&mut s.layers).enumerate().rev() {
+            if l + 1 < self.layers.len() {
+                dropout.at(l as u64).apply(&mut d);
+            }
+            d = layer.backward(p, grads, kept, &d, rows, batch);
+        }
+        for (d, &token) in d.chunks_exact(e).zip(tokens) {
+            let row = &mut grads[self.embedding.start + token as usize * e..][..e];
+            row.iter_mut().zip(d).for_each(|(g, d)| *g += d);
+        }
+    }
+}
+
+impl Layer {
+    /// The recurrent weight `[4H, H]`.
+    fn recurrent<'a>(&self, params: &'a [f32]) -> Matrix<'a> {
+        Matrix::new(&params[self.recurrent.clone()], 4 * self.hidden, self.hidden)
+    }
+
+    /// All input products at once, then step by step `a_t += W_hh h_{t-1} + b_hh` and the cell.
+    fn forward(&self, p: &[f32], kept: &mut SavedLayer, rows: usize, batch: usize, hidden: &mut Vec<f32>, cell: &mut Vec<f32>) {
+        let (h, step) = (self.hidden, batch * self.hidden);
+        let bias = &p[self.recurrent_bias.clone()];
+        kept.gates.resize(rows * 4 * h, 0.0);
+        kept.hidden.resize((rows + batch) * h, 0.0);
+        kept.cell.resize((rows + batch) * h, 0.0);
+        kept.hidden[..step].copy_from_slice(hidden);
+        kept.cell[..step].copy_from_slice(cell);
+        self.input.forward(p, &kept.x, &mut kept.gates, rows);
+        for row in kept.gates.chunks_exact_mut(4 * h) {
+            row.iter_mut().zip(bias).for_each(|(a, b)| *a += b);
+        }
+        for (t, gates) in kept.gates.chunks_exact_mut(4 * step).enumerate() {
+            let (past, now) = kept.hidden.split_at_mut((t + 1) * step);
+            matmul(gates, true, Matrix::new(&past[t * step..], batch, h), self.recurrent(p).t());
+            let (cell_past, cell_now) = kept.cell.split_at_mut((t + 1) * step);
+            lstm_cell(gates, &cell_past[t * step..], &mut cell_now[..step], &mut now[..step], h);
+        }
+        hidden.copy_from_slice(&kept.hidden[rows * h..]);
+        cell.copy_from_slice(&kept.cell[rows * h..]);
+    }
+
+    /// Takes the gradient of the outputs `[T · B, H]`, returns that of the inputs.
+    fn backward(&self, p: &[f32], grads: &mut [f32], kept: &mut SavedLayer, d: &[f32], rows: usize, batch: usize) -> Vec<f32> {
+        let (h, step) = (self.hidden, batch * self.hidden);
+        let (mut dh, mut dcell) = (vec![0.0; step], vec![0.0; step]);
+        for t in (0..rows / batch).rev() {
+            dh.iter_mut().zip(&d[t * step..]).for_each(|(a, b)| *a += b);
+            let gates = &mut kept.gates[t * 4 * step..][..4 * step];
+            let (before, after) = kept.cell[t * step..].split_at(step);
+            lstm_cell_backward(gates, before, &after[..step], &dh, &mut dcell, h);
+            matmul(&mut dh, false, Matrix::new(gates, batch, 4 * h), self.recurrent(p));
+        }
+        let past = Matrix::new(&kept.hidden, rows, h);
+        matmul(&mut grads[self.recurrent.clone()], true, Matrix::new(&kept.gates, rows, 4 * h).t(), past);
+        self.input.backward_params(grads, &kept.x, &kept.gates, rows);
+        let dbias = &mut grads[self.recurrent_bias.clone()];
+        for row in kept.gates.chunks_exact(4 * h) {
+            dbias.iter_mut().zip(row).for_each(|(g, d)| *g += d);
+        }
+        let mut dx = vec![0.0; rows * self.input.inputs];
+        self.input.backward_input(p, &kept.gates, &mut dx, rows);
+        dx
+    }
+}
+
+/// `[B, T]` to `[T, B]`.
+fn time_major(tokens: &[u32], batch: usize) -> Vec<u32> {
+    let time = tokens.len() / batch;
+    (0..tokens.len()).map(|i| tokens[i % batch * time + i / batch]).collect()
+}
+
+impl LanguageModel for Lstm {
+    fn kind(&self) -> ModelKind {
+        ModelKind::Lstm
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.config.vocab
+    }
+
+    fn context(&self) -> Option<usize> {
+        None
+    }
+
+    fn num_params(&self) -> u64 {
+        self.params.count()
+    }
+
+    fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
+        let stream = (State::new(&self.config, 1), vec![0.0; self.config.vocab]);
+        Ok(Box::new(LstmSession { streams: vec![stream; streams], model: self, saved: Saved::default() }))
+    }
+
+    fn score(&self, tokens: &[u32], _stride: Option<usize>, sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>) -> Result<()> {
+        const WINDOW: usize = 256;
+        check_tokens(tokens, self.config.vocab)?;
+        let (mut saved, mut state) = (Saved::default(), State::new(&self.config, 1));
+        let n = tokens.len().saturating_sub(1);
+        for start in (0..n).step_by(WINDOW) {
+            let end = (start + WINDOW).min(n);
+            self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF);
+            sink(&scores_of(&mut saved.logits, &tokens[start + 1..=end], self.config.vocab))?;
+        }
+        Ok(())
+    }
+}
+
+impl Trainable for Lstm {
+    fn params(&self) -> &Params {
+        &self.params
+    }
+
+    fn params_mut(&mut self) -> &mut Params {
+        &mut self.params
+    }
+
+    fn train_step(&mut self, tokens: &[u32], targets: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) -> f64 {
+        if self.carried.batch != batch {
+            self.carried = State::new(&self.config, batch);
+        }
+        let (tokens, targets) = (time_major(tokens, batch), time_major(targets, batch));
+        let (mut saved, mut state) = (std::mem::take(&mut self.saved), std::mem::take(&mut self.carried));
+        self.forward(&mut saved, &tokens, &mut state, dropout);
+        let scale = 1.0 / tokens.len() as f32;
+        let loss = cross_entropy(&mut saved.logits, &targets, self.config.vocab, scale) / tokens.len() as f64;
+        self.backward(&mut saved, &tokens, batch, grads, dropout);
+        (self.saved, self.carried) = (saved, state);
+        loss
+    }
+
+    fn reset_streams(&mut self) {
+        self.carried = State::default();
+    }
+
+    fn into_model(mut self: Box<Self>) -> Arc<dyn LanguageModel> {
+        self.saved = Saved::default();
+        Arc::new(*self)
+    }
+}
+
+struct LstmSession {
+    model: Arc<Lstm>,
+    streams: Vec<(State, Vec<f32>)>,
+    saved: Saved,
+}
+
+impl Session for LstmSession {
+    fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    fn feed(&mut self, stream: usize, tokens: &[u32]) -> Result<()> {
+        let vocab = self.model.config.vocab;
+        check_tokens(tokens, vocab)?;
+        let (state, log_probs) = &mut self.streams[stream];
+        if !tokens.is_empty() {
+            self.model.forward(&mut self.saved, tokens, state, Dropout::OFF);
+            log_probs.copy_from_slice(&self.saved.logits[(tokens.len() - 1) * vocab..]);
+            log_softmax(log_probs);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, streams: &[usize], tokens: &[u32]) -> Result<()> {
+        streams.iter().zip(tokens).try_for_each(|(&s, &t)| self.feed(s, &[t]))
+    }
+
+    fn log_probs(&self, stream: usize) -> &[f32] {
+        &self.streams[stream].1
+    }
+
+    fn copy(&mut self, from: usize, to: usize) {
+        self.streams[to] = self.streams[from].clone();
+    }
+
+    fn select(&mut self, parents: &[usize]) {
+        self.streams = parents.iter().map(|&p| self.streams[p].clone()).collect();
+    }
+
+    fn reset(&mut self, stream: usize) {
+        self.streams[stream].0 = State::new(&self.model.config, 1);
+    }
+}

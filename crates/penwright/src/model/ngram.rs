@@ -1,1 +1,0 @@
-//! The n-gram model (a file; becomes a folder `ngram/` as it grows).
