@@ -56,8 +56,8 @@ pub enum Error {
     },
     /// The loss or a gradient became NaN or infinite.
     #[error(
-        "the {what} became {value} at step {step}; the last good checkpoint is kept in {}; \
-         try a lower --lr, a smaller --clip or a longer --warmup, then --resume or start again",
+        "the {what} became {value} at step {step}; the best weights so far, if any, are kept in {}; \
+         try a lower --lr, a smaller --clip or a longer --warmup",
         run.display()
     )]
     Diverged {

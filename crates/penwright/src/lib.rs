@@ -5,16 +5,14 @@
 //! ```text
 //! corpus ─► tokenizer ─► train (batches ─► model ─► optimizer) ─► run directory
 //!                                                                    │
-//!                            compare ◄─ evaluate ◄───────────────────┼─► generate
+//!                                              score ◄───────────────┴─► generate
 //! ```
 //!
 //! The library never prints, never exits and never reads flags: progress goes to callbacks, errors are
 //! [`Error`] values.
 
-pub mod compare;
 pub mod corpus;
 pub mod error;
-pub mod evaluate;
 pub mod generate;
 pub mod layers;
 pub mod model;

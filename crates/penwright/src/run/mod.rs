@@ -1,1 +1,189 @@
-//! The run directory.
+//! The run directory: what `train` writes and everything else reads. Every file is written whole or not at all.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::model::{Gpt2, Gpt2Config, LanguageModel, Lstm, LstmConfig, Params, Trainable};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+const WEIGHTS: &str = "model.safetensors";
+
+/// The shape of a model of any family.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "model", rename_all = "lowercase")]
+pub enum ModelConfig {
+    /// An LSTM.
+    Lstm(LstmConfig),
+    /// A GPT-2.
+    Gpt2(Gpt2Config),
+}
+
+impl ModelConfig {
+    /// A new model with random weights.
+    ///
+    /// # Errors
+    /// When the shape is impossible.
+    pub fn build(&self, seed: u64) -> Result<Box<dyn Trainable>> {
+        Ok(match self {
+            ModelConfig::Lstm(config) => Box::new(Lstm::new(config.clone(), seed)?),
+            ModelConfig::Gpt2(config) => Box::new(Gpt2::new(config.clone(), seed)?),
+        })
+    }
+
+    /// `config.json` as Hugging Face has it, the LSTM's in the same manner.
+    fn to_json(&self, eot: u32) -> Value {
+        match self {
+            ModelConfig::Gpt2(c) => json!({
+                "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": c.vocab,
+                "n_positions": c.context, "n_ctx": c.context, "n_embd": c.width, "n_layer": c.layers,
+                "n_head": c.heads, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
+                "bos_token_id": eot, "eos_token_id": eot, "tie_word_embeddings": true, "torch_dtype": "float32"
+            }),
+            ModelConfig::Lstm(c) => json!({
+                "model_type": "penwright_lstm", "vocab_size": c.vocab, "embedding_size": c.embed,
+                "hidden_size": c.hidden, "num_layers": c.layers, "bos_token_id": eot, "eos_token_id": eot
+            }),
+        }
+    }
+
+    fn from_json(json: &Value) -> Option<Self> {
+        // Sizes beyond these are damage, not models; the bound keeps products from overflowing.
+        let size = |key: &str| json.get(key)?.as_u64().filter(|&n| n > 0 && n < 1 << 24).map(|n| n as usize);
+        match json.get("model_type")?.as_str()? {
+            "gpt2" => Some(ModelConfig::Gpt2(Gpt2Config {
+                vocab: size("vocab_size")?, context: size("n_positions")?, layers: size("n_layer")?,
+                heads: size("n_head")?, width: size("n_embd")?,
+            })),
+            "penwright_lstm" => Some(ModelConfig::Lstm(LstmConfig {
+                vocab: size("vocab_size")?, embed: size("embedding_size")?,
+                hidden: size("hidden_size")?, layers: size("num_layers")?,
+            })),
+            _ => None,
+        }
+    }
+}
+
+/// A run opened for use.
+pub struct Run {
+    /// The directory.
+    pub dir: PathBuf,
+    /// The model's shape.
+    pub config: ModelConfig,
+    /// The model.
+    pub model: Arc<dyn LanguageModel>,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+impl Run {
+    /// Opens a run directory.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged, or of another shape than the configuration says.
+    pub fn open(dir: &Path) -> Result<Run> {
+        let path = dir.join("config.json");
+        let config = ModelConfig::from_json(&read_json(&path)?)
+            .ok_or_else(|| Error::damaged(&path, "describes no LSTM or GPT-2 that Penwright knows"))?;
+        let tokenizer = Tokenizer::load(dir)?;
+        let raw = std::fs::read(dir.join(WEIGHTS)).map_err(Error::io("read", dir.join(WEIGHTS)))?;
+        // The weights are on disk already: a header that claims more than the file holds allocates nothing.
+        let claimed = match &config {
+            ModelConfig::Gpt2(c) => (c.vocab + c.context + 12 * c.width * c.layers) * c.width * 4,
+            ModelConfig::Lstm(c) => (c.vocab * (c.embed + c.hidden) + 4 * c.hidden * c.hidden * c.layers) * 4,
+        };
+        if claimed > raw.len() {
+            return Err(Error::damaged(dir.join(WEIGHTS), "is shorter than config.json says; copy the run again"));
+        }
+        let mut model = config.build(0)?;
+        load_weights(&dir.join(WEIGHTS), &raw, model.params_mut())?;
+        if tokenizer.vocab_size() != model.vocab_size() {
+            return Err(Error::damaged(dir.join("tokenizer.json"), "has another vocabulary than the model; copy the run again"));
+        }
+        Ok(Run { dir: dir.to_path_buf(), config, model: model.into_model(), tokenizer })
+    }
+}
+
+/// Creates the directory with what does not change in training.
+pub(crate) fn create(dir: &Path, config: &ModelConfig, tokenizer: &Tokenizer) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    write_json(&dir.join("config.json"), &config.to_json(tokenizer.eot()))?;
+    tokenizer.save(dir)
+}
+
+/// Writes the weights, named and with a checksum.
+pub(crate) fn save_weights(dir: &Path, params: &Params) -> Result<()> {
+    let path = dir.join(WEIGHTS);
+    let bytes: Vec<Vec<u8>> = params
+        .tensors
+        .iter()
+        .map(|t| params.data[t.range.clone()].iter().flat_map(|x| x.to_le_bytes()).collect())
+        .collect();
+    let mut views = Vec::new();
+    let mut checksum = 0;
+    for (tensor, bytes) in params.tensors.iter().zip(&bytes) {
+        checksum ^= xxh3_64(bytes).rotate_left(views.len() as u32);
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
+        views.push((tensor.name.clone(), view.map_err(|e| Error::damaged(&path, e.to_string()))?));
+    }
+    let metadata = [("format".into(), "pt".into()), ("checksum".into(), format!("{checksum:016x}"))];
+    let file = safetensors::serialize(views, Some(metadata.into())).map_err(|e| Error::damaged(&path, e.to_string()))?;
+    write_whole(&path, &file)
+}
+
+/// Reads tensors into the arena, which must have exactly the same names and shapes.
+fn load_weights(path: &Path, raw: &[u8], params: &mut Params) -> Result<()> {
+    let damaged = |e: String| Error::damaged(path, format!("{e}; copy it again or train anew"));
+    let (_, header) = SafeTensors::read_metadata(raw).map_err(|e| damaged(format!("is no whole safetensors file ({e})")))?;
+    let file = SafeTensors::deserialize(raw).map_err(|e| damaged(format!("is no whole safetensors file ({e})")))?;
+    let mut checksum = 0;
+    for (n, tensor) in params.tensors.iter().enumerate() {
+        let view = file.tensor(&tensor.name).map_err(|_| damaged(format!("lacks the tensor {}", tensor.name)))?;
+        if view.shape() != tensor.shape || view.dtype() != Dtype::F32 {
+            let problem = format!("has {} as {:?}, not {:?}", tensor.name, view.shape(), tensor.shape);
+            return Err(damaged(problem));
+        }
+        checksum ^= xxh3_64(view.data()).rotate_left(n as u32);
+        for (x, bytes) in params.data[tensor.range.clone()].iter_mut().zip(view.data().as_chunks::<4>().0) {
+            *x = f32::from_le_bytes(*bytes);
+        }
+        if params.data[tensor.range.clone()].iter().any(|x| !x.is_finite()) {
+            return Err(damaged(format!("has NaN or infinite values in {}", tensor.name)));
+        }
+    }
+    let expected = header.metadata().as_ref().and_then(|m| m.get("checksum"));
+    if expected.is_some_and(|e| *e != format!("{checksum:016x}")) {
+        return Err(damaged("does not match its checksum".into()));
+    }
+    Ok(())
+}
+
+/// Writes a file whole or not at all: temporary name, fsync, rename, fsync of the folder.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        #[cfg(unix)]
+        std::fs::File::open(dir)?.sync_all()?;
+        Ok(())
+    };
+    write().map_err(Error::io("write", path))
+}
+
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
+    write_whole(path, format!("{value:#}\n").as_bytes())
+}
+
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
+    let raw = std::fs::read(path).map_err(Error::io("read", path))?;
+    serde_json::from_slice(&raw).map_err(|e| Error::damaged(path, format!("is not JSON ({e}); copy it again")))
+}
