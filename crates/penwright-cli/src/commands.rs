@@ -1,0 +1,200 @@
+//! The commands: each calls the library and prints what it says.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use penwright::corpus::{self, Document};
+use penwright::generate::{Sampling, generate};
+use penwright::model::{Gpt2Config, LstmConfig, mean_score};
+use penwright::run::{ModelConfig, Run};
+use penwright::tokenizer::{self, Tokenizer};
+use penwright::train::{Event, Length, TrainOptions, token_stream, train};
+use serde_json::json;
+
+use crate::args::{Cli, Command, Eval, Generate, Level, Model, Schedule, Train};
+
+/// How a command fails.
+pub(crate) enum Failure {
+    Usage(String),
+    Failed(String),
+    ClosedPipe,
+}
+
+impl From<penwright::Error> for Failure {
+    fn from(error: penwright::Error) -> Self {
+        match error {
+            penwright::Error::Setting { .. } => Failure::Usage(error.to_string()),
+            _ => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
+            _ => Failure::Failed(format!("cannot write to standard output: {error}")),
+        }
+    }
+}
+
+pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Train(args) => run_train(cli, args),
+        Command::Generate(args) => run_generate(cli, args),
+        Command::Eval(args) => run_eval(cli, args),
+    }
+}
+
+fn run_train(cli: &Cli, args: &Train) -> Result<(), Failure> {
+    let documents = corpus::read(&args.text)?;
+    let held_out: Vec<Document>;
+    let (training, validation) = match &args.val {
+        Some(path) => {
+            held_out = corpus::read(std::slice::from_ref(path))?;
+            (texts(&documents), texts(&held_out))
+        }
+        None => corpus::split(&documents, args.val_fraction)?,
+    };
+    let level = match args.level {
+        Level::Char => tokenizer::Level::Char,
+    };
+    let tokenizer = Tokenizer::train(level, &training);
+    let config = model_config(args, tokenizer.vocab_size());
+    let options = train_options(args);
+    let mut closed = Ok(());
+    train(&config, &tokenizer, &training, &validation, &options, &args.out, &mut |event| {
+        if cli.json {
+            let line = serde_json::to_string(event).unwrap_or_default();
+            let written = writeln!(io::stdout(), "{line}");
+            if closed.is_ok() {
+                closed = written;
+            }
+        } else if !cli.quiet {
+            eprintln!("{}", progress_line(event));
+        }
+    })?;
+    closed?;
+    Ok(())
+}
+
+fn texts(documents: &[Document]) -> Vec<&str> {
+    documents.iter().map(|d| d.text.as_str()).collect()
+}
+
+fn model_config(args: &Train, vocab: usize) -> ModelConfig {
+    match args.model {
+        Model::Gpt2 => ModelConfig::Gpt2(Gpt2Config {
+            vocab, context: args.context, layers: args.layers.unwrap_or(4), heads: args.heads, width: args.width.unwrap_or(128),
+        }),
+        Model::Lstm => ModelConfig::Lstm(LstmConfig {
+            vocab, embed: args.embed, hidden: args.width.unwrap_or(256), layers: args.layers.unwrap_or(2),
+        }),
+    }
+}
+
+fn train_options(args: &Train) -> TrainOptions {
+    use penwright::train::Schedule as Form;
+    let lstm = args.model == Model::Lstm;
+    TrainOptions {
+        length: args.budget.map_or(Length::Steps(args.steps.unwrap_or(2000)), Length::Budget),
+        batch: args.batch.unwrap_or(if lstm { 32 } else { 12 }),
+        context: args.context,
+        lr: args.lr.unwrap_or(if lstm { 3e-3 } else { 1e-3 }),
+        schedule: match args.schedule {
+            Schedule::Cosine => Form::Cosine,
+            Schedule::Wsd => Form::Wsd,
+            Schedule::Constant => Form::Constant,
+        },
+        warmup: args.warmup,
+        weight_decay: args.weight_decay.unwrap_or(if lstm { 0.01 } else { 0.1 }),
+        clip: args.clip,
+        dropout: args.dropout.unwrap_or(if lstm { 0.2 } else { 0.0 }),
+        seed: args.seed,
+        eval_every: args.eval_every,
+    }
+}
+
+fn progress_line(event: &Event) -> String {
+    match event {
+        Event::Plan { params, train_tokens, val_tokens } => {
+            format!("{params} parameters; {train_tokens} tokens to train on, {val_tokens} to validate on")
+        }
+        Event::Step { step, elapsed_s, train_loss, lr, tokens_per_s, .. } => {
+            format!("step {step:>6}  {elapsed_s:>7.1} s  loss {train_loss:.4}  lr {lr:.2e}  {tokens_per_s:.0} tokens/s")
+        }
+        Event::Eval { step, elapsed_s, val_loss, val_bits_per_char } => {
+            format!("step {step:>6}  {elapsed_s:>7.1} s  validation {val_loss:.4}  ({val_bits_per_char:.4} bits per character)")
+        }
+        Event::Done { run, steps, elapsed_s, best_val_loss, .. } => {
+            format!("done: {steps} steps in {elapsed_s:.1} s, best validation {best_val_loss:.4}; the run is in {run}")
+        }
+    }
+}
+
+fn run_generate(cli: &Cli, args: &Generate) -> Result<(), Failure> {
+    let start = Instant::now();
+    let run = Run::open(&args.run)?;
+    let load_s = start.elapsed().as_secs_f64();
+    let sampling = Sampling {
+        temperature: if args.greedy { 0.0 } else { args.temperature },
+        top_k: args.top_k, top_p: args.top_p, seed: args.seed,
+    };
+    let mut out = io::stdout();
+    let mut written = Ok(());
+    let mut show = |text: &str| {
+        if !cli.json && written.is_ok() {
+            written = write!(out, "{text}").and_then(|()| out.flush());
+        }
+    };
+    show(&args.prompt);
+    let start = Instant::now();
+    let sample = generate(&run.model, &run.tokenizer, &args.prompt, args.tokens, &sampling, &mut show)?;
+    written?;
+    if cli.json {
+        let rate = sample.tokens as f64 / start.elapsed().as_secs_f64();
+        let sample = json!({
+            "text": sample.text, "tokens": sample.tokens, "finish_reason": sample.finish_reason, "log_prob": sample.log_prob
+        });
+        let prompt_tokens = run.tokenizer.encode(&args.prompt).len();
+        writeln!(out, "{}", json!({"samples": [sample], "prompt_tokens": prompt_tokens, "decode_tokens_per_s": rate, "load_s": load_s}))?;
+    } else {
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn run_eval(cli: &Cli, args: &Eval) -> Result<(), Failure> {
+    let run = Run::open(&args.run)?;
+    let documents = corpus::read(&args.text)?;
+    let tokens = token_stream(&run.tokenizer, &texts(&documents));
+    let start = Instant::now();
+    let (nats, top1) = mean_score(&*run.model, &tokens, args.stride)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let chars: usize = documents.iter().map(|d| d.text.chars().count()).sum();
+    let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
+    let scored = tokens.len() - 1;
+    let bits = nats * scored as f64 / std::f64::consts::LN_2;
+    let mut out = io::stdout();
+    if cli.json {
+        let result = json!({
+            "run": name(&args.run), "model": run.model.kind(), "tokenizer": run.tokenizer.level(),
+            "params": run.model.num_params(), "tokens": scored, "chars": chars, "bytes": bytes,
+            "nats_per_token": nats, "perplexity": nats.exp(), "bits_per_char": bits / chars as f64,
+            "bits_per_byte": bits / bytes as f64, "top1_accuracy": top1, "tokens_per_s": scored as f64 / seconds
+        });
+        writeln!(out, "{result}")?;
+    } else {
+        writeln!(out, "{} ({}, {} parameters)", name(&args.run), run.model.kind(), run.model.num_params())?;
+        writeln!(out, "  loss                {nats:.4} nats per token over {scored} tokens")?;
+        writeln!(out, "  perplexity          {:.4}", nats.exp())?;
+        writeln!(out, "  bits per character  {:.4}", bits / chars as f64)?;
+        writeln!(out, "  top-1 accuracy      {:.2} %", 100.0 * top1)?;
+    }
+    Ok(())
+}
+
+fn name(path: &Path) -> String {
+    path.display().to_string()
+}
