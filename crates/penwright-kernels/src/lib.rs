@@ -3,5 +3,5 @@
 mod math;
 mod matmul;
 
-pub use math::{exp, sigmoid, tanh};
+pub use math::{dot, exp, sigmoid, tanh};
 pub use matmul::{Matrix, matmul};

@@ -1,7 +1,7 @@
 //! Causal multi-head self-attention (Vaswani et al. 2017):
 //! `out = softmax(q kᵀ / √D, masked to the past) v` for each head of D channels.
 
-use penwright_kernels::exp;
+use penwright_kernels::{dot, exp};
 use rayon::prelude::*;
 
 use super::Dropout;
@@ -30,7 +30,7 @@ impl Attention {
         let mut max = f32::NEG_INFINITY;
         for (s, p) in p[..=t].iter_mut().enumerate() {
             let k = &qkv[s * 3 * c + c + head * d..][..d];
-            *p = scale * q.iter().zip(k).map(|(a, b)| a * b).sum::<f32>();
+            *p = scale * dot(q, k);
             max = max.max(*p);
         }
         let mut sum = 0.0;
@@ -76,18 +76,18 @@ impl Attention {
                     for t in 0..t_max {
                         self.probabilities(qkv, head, t, &mut p);
                         let dy = &dout[t * c + head * d..][..d];
-                        let mut dot = 0.0;
+                        let mut weighted = 0.0;
                         for s in 0..=t {
                             let at = s * 3 * c + 2 * c + head * d;
                             let factor = self.factor(dropout, b, head, t, s);
                             let w = p[s] * factor;
-                            dp[s] = factor * dy.iter().zip(&qkv[at..at + d]).map(|(a, b)| a * b).sum::<f32>();
+                            dp[s] = factor * dot(dy, &qkv[at..at + d]);
                             dqkv[at..at + d].iter_mut().zip(dy).for_each(|(x, g)| *x += w * g);
-                            dot += p[s] * dp[s];
+                            weighted += p[s] * dp[s];
                         }
                         let q = t * 3 * c + head * d;
                         for s in 0..=t {
-                            let g = p[s] * (dp[s] - dot) * scale;
+                            let g = p[s] * (dp[s] - weighted) * scale;
                             let k = s * 3 * c + c + head * d;
                             for i in 0..d {
                                 dqkv[q + i] += g * qkv[k + i];
@@ -119,7 +119,7 @@ impl Attention {
             for head in 0..self.heads {
                 let q = &qkv[head * d..][..d];
                 for (p, row) in p.iter_mut().zip(cache.chunks_exact(2 * c)) {
-                    *p = scale * q.iter().zip(&row[head * d..][..d]).map(|(a, b)| a * b).sum::<f32>();
+                    *p = scale * dot(q, &row[head * d..][..d]);
                 }
                 let max = p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 p.iter_mut().for_each(|p| *p = exp(*p - max));

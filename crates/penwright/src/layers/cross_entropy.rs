@@ -8,7 +8,14 @@ use super::CHUNK;
 /// Turns a row of logits into natural-log probabilities: `x − max − ln Σ exp(x − max)`.
 pub fn log_softmax(row: &mut [f32]) {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = row.iter().map(|&x| exp(x - max)).sum();
+    let (groups, rest) = row.as_chunks::<16>();
+    let mut sums = [0.0; 16];
+    for group in groups {
+        for i in 0..16 {
+            sums[i] += exp(group[i] - max);
+        }
+    }
+    let sum = sums.iter().sum::<f32>() + rest.iter().map(|&x| exp(x - max)).sum::<f32>();
     let shift = max + sum.ln();
     row.iter_mut().for_each(|x| *x -= shift);
 }

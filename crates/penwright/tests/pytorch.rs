@@ -1,0 +1,131 @@
+//! Forward, loss, every gradient and the optimizer against PyTorch's numbers (fixtures/make_fixtures.py).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use penwright::layers::Dropout;
+use penwright::model::{Gpt2, Gpt2Config, LanguageModel, Lstm, LstmConfig, Params, Trainable};
+use penwright::train::AdamW;
+use safetensors::SafeTensors;
+
+struct Fixture(Vec<u8>);
+
+impl Fixture {
+    fn open(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.safetensors"));
+        Fixture(std::fs::read(path).unwrap())
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let data = file.tensor(name).unwrap().data().to_vec();
+        data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        self.floats(name).iter().map(|x| x.to_bits()).collect()
+    }
+
+    fn load(&self, params: &mut Params) {
+        for tensor in params.tensors.clone() {
+            params.data[tensor.range].copy_from_slice(&self.floats(&tensor.name));
+        }
+    }
+}
+
+/// Largest difference over the largest value.
+fn close(what: &str, ours: &[f32], theirs: &[f32]) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    let size = theirs.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
+    let worst = ours.iter().zip(theirs).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(worst <= 1e-4 * size, "{what}: differs by {worst} of {size}");
+}
+
+fn check_step(mut model: Box<dyn Trainable>, fixture: &Fixture, batch: usize) {
+    fixture.load(model.params_mut());
+    let tensors = model.params().tensors.clone();
+    let mut grads = vec![0.0; model.params().data.len()];
+    let (tokens, targets) = (fixture.ids("input.tokens"), fixture.ids("input.targets"));
+    let loss = model.train_step(&tokens, &targets, batch, &mut grads, Dropout::OFF);
+    close("loss", &[loss as f32], &fixture.floats("output.loss"));
+    for tensor in &tensors {
+        close(&tensor.name, &grads[tensor.range.clone()], &fixture.floats(&format!("grad.{}", tensor.name)));
+    }
+}
+
+/// The session, fed token by token, says what PyTorch's forward says; and so does `score`.
+fn check_decoding(model: Arc<dyn LanguageModel>, fixture: &Fixture, batch: usize, first: Option<Vec<u32>>) {
+    let (tokens, vocab) = (fixture.ids("input.tokens"), model.vocab_size());
+    let time = tokens.len() / batch;
+    let logits = fixture.floats("output.logits");
+    let mut session = model.clone().session(batch).unwrap();
+    for b in 0..batch {
+        if let Some(first) = &first {
+            session.feed(b, &first[b * time..][..time]).unwrap();
+        }
+    }
+    let streams: Vec<usize> = (0..batch).collect();
+    for t in 0..time {
+        let step: Vec<u32> = streams.iter().map(|b| tokens[b * time + t]).collect();
+        session.step(&streams, &step).unwrap();
+        for b in 0..batch {
+            let mut expected = logits[(b * time + t) * vocab..][..vocab].to_vec();
+            penwright::layers::log_softmax(&mut expected);
+            close(&format!("text {b}, step {t}"), session.log_probs(b), &expected);
+        }
+    }
+    if first.is_none() {
+        let mut scores = Vec::new();
+        model.score(&tokens[..time], None, &mut |s| { scores.extend_from_slice(s); Ok(()) }).unwrap();
+        for t in 0..time - 1 {
+            let mut expected = logits[t * vocab..][..vocab].to_vec();
+            penwright::layers::log_softmax(&mut expected);
+            close("score", &[scores[t].log_prob], &[expected[tokens[t + 1] as usize]]);
+        }
+    }
+}
+
+#[test]
+fn gpt2_equals_transformers() {
+    for (name, vocab, context, layers, heads, width, batch) in
+        [("gpt2", 29, 16, 2, 4, 32, 3), ("gpt2_odd", 31, 11, 3, 3, 24, 2)]
+    {
+        let fixture = Fixture::open(name);
+        let mut model = Gpt2::new(Gpt2Config { vocab, context, layers, heads, width }, 0).unwrap();
+        check_step(Box::new(model.clone()), &fixture, batch);
+        fixture.load(model.params_mut());
+        check_decoding(Arc::new(model), &fixture, batch, None);
+    }
+}
+
+#[test]
+fn lstm_equals_torch() {
+    for (name, vocab, embed, hidden, layers, batch) in [("lstm", 17, 12, 20, 2, 3), ("lstm_one_layer", 29, 9, 16, 1, 2)] {
+        let fixture = Fixture::open(name);
+        let mut model = Lstm::new(LstmConfig { vocab, embed, hidden, layers }, 0).unwrap();
+        fixture.load(model.params_mut());
+        let first = fixture.ids("input.first");
+        let mut carried = model.clone();
+        let mut unused = vec![0.0; carried.params().data.len()];
+        carried.train_step(&first, &first, batch, &mut unused, Dropout::OFF);
+        check_step(Box::new(carried), &fixture, batch);
+        check_decoding(Arc::new(model), &fixture, batch, Some(first));
+    }
+}
+
+#[test]
+fn adamw_equals_torch() {
+    let fixture = Fixture::open("adamw");
+    let mut params = Params::default();
+    let (w, p) = (params.add("w", &[5, 7]), params.add("p", &[37]));
+    fixture.load(&mut params);
+    let mut optimizer = AdamW::with_betas(&params, (0.9, 0.95));
+    let mut grads = vec![0.0; params.data.len()];
+    for step in 0..10 {
+        grads[w.clone()].copy_from_slice(&fixture.floats(&format!("grad.w.{step}")));
+        grads[p.clone()].copy_from_slice(&fixture.floats(&format!("grad.p.{step}")));
+        optimizer.update(&mut params.data, &grads, 1.0, 1e-2, 0.1);
+        close("w", &params.data[w.clone()], &fixture.floats(&format!("after.w.{step}")));
+        close("p", &params.data[p.clone()], &fixture.floats(&format!("after.p.{step}")));
+    }
+}
