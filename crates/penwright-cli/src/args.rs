@@ -8,7 +8,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Train an LSTM and a GPT-2 on your own text and write with them.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = "Example:\n  penwright train book.txt --model lstm --budget 5m --out runs/book\n  penwright generate runs/book --prompt \"The door\"")]
+#[command(
+    version,
+    about,
+    after_help = "Example:\n  penwright train book.txt --model lstm --budget 5m --out runs/book\n  penwright generate runs/book --prompt \"The door\""
+)]
 pub(crate) struct Cli {
     /// Machine-readable results on standard output, nothing else there
     #[arg(long, global = true)]
@@ -52,7 +56,9 @@ pub(crate) enum Schedule {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  penwright train book.txt --model gpt2 --layers 4 --heads 4 --width 128 --steps 2000")]
+#[command(
+    after_help = "Example:\n  penwright train book.txt --model gpt2 --layers 4 --heads 4 --width 128 --steps 2000"
+)]
 pub(crate) struct Train {
     /// Files and folders of .txt and .md; - is standard input
     #[arg(required = true)]

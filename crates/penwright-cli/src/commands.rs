@@ -86,10 +86,17 @@ fn texts(documents: &[Document]) -> Vec<&str> {
 fn model_config(args: &Train, vocab: usize) -> ModelConfig {
     match args.model {
         Model::Gpt2 => ModelConfig::Gpt2(Gpt2Config {
-            vocab, context: args.context, layers: args.layers.unwrap_or(4), heads: args.heads, width: args.width.unwrap_or(128),
+            vocab,
+            context: args.context,
+            layers: args.layers.unwrap_or(4),
+            heads: args.heads,
+            width: args.width.unwrap_or(128),
         }),
         Model::Lstm => ModelConfig::Lstm(LstmConfig {
-            vocab, embed: args.embed, hidden: args.width.unwrap_or(256), layers: args.layers.unwrap_or(2),
+            vocab,
+            embed: args.embed,
+            hidden: args.width.unwrap_or(256),
+            layers: args.layers.unwrap_or(2),
         }),
     }
 }
@@ -125,7 +132,9 @@ fn progress_line(event: &Event) -> String {
             format!("step {step:>6}  {elapsed_s:>7.1} s  loss {train_loss:.4}  lr {lr:.2e}  {tokens_per_s:.0} tokens/s")
         }
         Event::Eval { step, elapsed_s, val_loss, val_bits_per_char } => {
-            format!("step {step:>6}  {elapsed_s:>7.1} s  validation {val_loss:.4}  ({val_bits_per_char:.4} bits per character)")
+            format!(
+                "step {step:>6}  {elapsed_s:>7.1} s  validation {val_loss:.4}  ({val_bits_per_char:.4} bits per character)"
+            )
         }
         Event::Done { run, steps, elapsed_s, best_val_loss, .. } => {
             format!("done: {steps} steps in {elapsed_s:.1} s, best validation {best_val_loss:.4}; the run is in {run}")
@@ -139,7 +148,9 @@ fn run_generate(cli: &Cli, args: &Generate) -> Result<(), Failure> {
     let load_s = start.elapsed().as_secs_f64();
     let sampling = Sampling {
         temperature: if args.greedy { 0.0 } else { args.temperature },
-        top_k: args.top_k, top_p: args.top_p, seed: args.seed,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        seed: args.seed,
     };
     let mut out = io::stdout();
     let mut written = Ok(());
@@ -158,7 +169,11 @@ fn run_generate(cli: &Cli, args: &Generate) -> Result<(), Failure> {
             "text": sample.text, "tokens": sample.tokens, "finish_reason": sample.finish_reason, "log_prob": sample.log_prob
         });
         let prompt_tokens = run.tokenizer.encode(&args.prompt).len();
-        writeln!(out, "{}", json!({"samples": [sample], "prompt_tokens": prompt_tokens, "decode_tokens_per_s": rate, "load_s": load_s}))?;
+        writeln!(
+            out,
+            "{}",
+            json!({"samples": [sample], "prompt_tokens": prompt_tokens, "decode_tokens_per_s": rate, "load_s": load_s})
+        )?;
     } else {
         writeln!(out)?;
     }

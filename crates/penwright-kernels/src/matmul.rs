@@ -24,13 +24,7 @@ impl<'a> Matrix<'a> {
 
     /// The transpose, without moving anything.
     pub fn t(self) -> Self {
-        Matrix {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
+        Matrix { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 }
 
@@ -51,11 +45,25 @@ pub fn matmul(c: &mut [f32], accumulate: bool, a: Matrix<'_>, b: Matrix<'_>) {
     // above that every element of `c` does; `c` is borrowed exclusively, so it overlaps neither.
     unsafe {
         gemm::gemm(
-            m, n, k,
-            c.as_mut_ptr(), 1, n as isize, accumulate,
-            a.data.as_ptr(), a.col_stride as isize, a.row_stride as isize,
-            b.data.as_ptr(), b.col_stride as isize, b.row_stride as isize,
-            1.0, 1.0, false, false, false, parallelism,
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            n as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
         );
     }
 }

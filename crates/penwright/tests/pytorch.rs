@@ -76,7 +76,12 @@ fn check_decoding(model: Arc<dyn LanguageModel>, fixture: &Fixture, batch: usize
     }
     if first.is_none() {
         let mut scores = Vec::new();
-        model.score(&tokens[..time], None, &mut |s| { scores.extend_from_slice(s); Ok(()) }).unwrap();
+        model
+            .score(&tokens[..time], None, &mut |s| {
+                scores.extend_from_slice(s);
+                Ok(())
+            })
+            .unwrap();
         for t in 0..time - 1 {
             let mut expected = logits[t * vocab..][..vocab].to_vec();
             penwright::layers::log_softmax(&mut expected);
@@ -100,7 +105,8 @@ fn gpt2_equals_transformers() {
 
 #[test]
 fn lstm_equals_torch() {
-    for (name, vocab, embed, hidden, layers, batch) in [("lstm", 17, 12, 20, 2, 3), ("lstm_one_layer", 29, 9, 16, 1, 2)] {
+    for (name, vocab, embed, hidden, layers, batch) in [("lstm", 17, 12, 20, 2, 3), ("lstm_one_layer", 29, 9, 16, 1, 2)]
+    {
         let fixture = Fixture::open(name);
         let mut model = Lstm::new(LstmConfig { vocab, embed, hidden, layers }, 0).unwrap();
         fixture.load(model.params_mut());

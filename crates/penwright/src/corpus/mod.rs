@@ -64,7 +64,10 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
 
 fn document(path: &Path, raw: Vec<u8>) -> Result<Document> {
     let text = String::from_utf8(raw).map_err(|e| {
-        Error::damaged(path, format!("is not UTF-8 text (byte {}); convert it to UTF-8 first", e.utf8_error().valid_up_to()))
+        Error::damaged(
+            path,
+            format!("is not UTF-8 text (byte {}); convert it to UTF-8 first", e.utf8_error().valid_up_to()),
+        )
     })?;
     if text.contains('\0') {
         return Err(Error::damaged(path, "is not text (it contains zero bytes); give a text file"));

@@ -103,7 +103,11 @@ pub struct Sample {
 /// # Errors
 /// When a sampling setting cannot work or the model refuses the prompt.
 pub fn generate(
-    model: &Arc<dyn LanguageModel>, tokenizer: &Tokenizer, prompt: &str, tokens: usize, sampling: &Sampling,
+    model: &Arc<dyn LanguageModel>,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    tokens: usize,
+    sampling: &Sampling,
     on_text: &mut dyn FnMut(&str),
 ) -> Result<Sample> {
     sampling.check()?;
@@ -140,7 +144,9 @@ mod tests {
     #[test]
     fn choices_respect_their_limits() {
         let log_probs: Vec<f32> = [0.5f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
-        let all = |sampling: Sampling| (0..500).map(|n| sampling.choose(&log_probs, &[], n)).collect::<std::collections::BTreeSet<_>>();
+        let all = |sampling: Sampling| {
+            (0..500).map(|n| sampling.choose(&log_probs, &[], n)).collect::<std::collections::BTreeSet<_>>()
+        };
         let base = Sampling { temperature: 1.0, ..Sampling::default() };
         assert_eq!(all(base.clone()).len(), 4);
         assert_eq!(all(Sampling { top_k: 2, ..base.clone() }).into_iter().collect::<Vec<_>>(), [0, 1]);

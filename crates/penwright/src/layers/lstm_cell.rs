@@ -34,7 +34,12 @@ pub fn lstm_cell(gates: &mut [f32], cell_before: &[f32], cell: &mut [f32], hidde
 /// The step backward: `dh` `[B, H]` is the whole gradient of the hidden state; `dcell` holds the gradient that
 /// comes from the next step and becomes that for the step before; `gates` becomes the gradient of the sums a.
 pub fn lstm_cell_backward(
-    gates: &mut [f32], cell_before: &[f32], cell: &[f32], dh: &[f32], dcell: &mut [f32], h: usize,
+    gates: &mut [f32],
+    cell_before: &[f32],
+    cell: &[f32],
+    dh: &[f32],
+    dcell: &mut [f32],
+    h: usize,
 ) {
     let rows = gates.par_chunks_mut(4 * h).zip(cell_before.par_chunks(h)).zip(cell.par_chunks(h));
     rows.zip(dh.par_chunks(h)).zip(dcell.par_chunks_mut(h)).with_min_len(8).for_each(

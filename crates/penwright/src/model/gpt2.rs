@@ -81,8 +81,14 @@ impl Saved {
         (self.x, self.normed, self.logits) = (zeros(c), zeros(c), zeros(config.vocab));
         self.blocks = (0..config.layers)
             .map(|_| SavedBlock {
-                x: zeros(c), norm1: zeros(c), qkv: zeros(3 * c), attended: zeros(c),
-                middle: zeros(c), norm2: zeros(c), up: zeros(4 * c), active: zeros(4 * c),
+                x: zeros(c),
+                norm1: zeros(c),
+                qkv: zeros(3 * c),
+                attended: zeros(c),
+                middle: zeros(c),
+                norm2: zeros(c),
+                up: zeros(4 * c),
+                active: zeros(4 * c),
             })
             .collect();
     }
@@ -137,7 +143,11 @@ impl Gpt2 {
         }
         let last_norm = norm(&mut p, "transformer.ln_f", width);
         let head = Linear {
-            weight: token_embedding.clone(), bias: None, inputs: width, outputs: vocab, layout: Layout::OutIn,
+            weight: token_embedding.clone(),
+            bias: None,
+            inputs: width,
+            outputs: vocab,
+            layout: Layout::OutIn,
         };
         let residual = 0.02 / (2.0 * layers as f32).sqrt();
         p.fill_normal(&token_embedding, 0.02, seed);
@@ -148,7 +158,16 @@ impl Gpt2 {
             p.fill_normal(&block.up.weight, 0.02, seed);
             p.fill_normal(&block.down.weight, residual, seed);
         }
-        Ok(Gpt2 { config, params: p, token_embedding, position_embedding, blocks, last_norm, head, saved: Saved::default() })
+        Ok(Gpt2 {
+            config,
+            params: p,
+            token_embedding,
+            position_embedding,
+            blocks,
+            last_norm,
+            head,
+            saved: Saved::default(),
+        })
     }
 
     /// The shape.
@@ -260,7 +279,12 @@ impl LanguageModel for Gpt2 {
         Ok(Box::new(Gpt2Session { model: self, streams }))
     }
 
-    fn score(&self, tokens: &[u32], stride: Option<usize>, sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>) -> Result<()> {
+    fn score(
+        &self,
+        tokens: &[u32],
+        stride: Option<usize>,
+        sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
+    ) -> Result<()> {
         check_tokens(tokens, self.config.vocab)?;
         let context = self.config.context;
         let stride = stride.unwrap_or(context).clamp(1, context);
@@ -287,7 +311,14 @@ impl Trainable for Gpt2 {
         &mut self.params
     }
 
-    fn train_step(&mut self, tokens: &[u32], targets: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) -> f64 {
+    fn train_step(
+        &mut self,
+        tokens: &[u32],
+        targets: &[u32],
+        batch: usize,
+        grads: &mut [f32],
+        dropout: Dropout,
+    ) -> f64 {
         let mut saved = std::mem::take(&mut self.saved);
         self.forward(&mut saved, tokens, batch, dropout);
         let scale = 1.0 / tokens.len() as f32;

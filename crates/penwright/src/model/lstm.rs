@@ -111,7 +111,15 @@ impl Lstm {
         let bias = Some(p.add("head.bias", &[vocab]));
         p.fill_uniform(&weight, bound, seed);
         let head = Linear { weight, bias, inputs: hidden, outputs: vocab, layout: Layout::OutIn };
-        Ok(Lstm { config, params: p, embedding, layers: stack, head, carried: State::default(), saved: Saved::default() })
+        Ok(Lstm {
+            config,
+            params: p,
+            embedding,
+            layers: stack,
+            head,
+            carried: State::default(),
+            saved: Saved::default(),
+        })
     }
 
     /// The shape.
@@ -168,7 +176,15 @@ impl Layer {
     }
 
     /// All input products at once, then step by step `a_t += W_hh h_{t-1} + b_hh` and the cell.
-    fn forward(&self, p: &[f32], kept: &mut SavedLayer, rows: usize, batch: usize, hidden: &mut Vec<f32>, cell: &mut Vec<f32>) {
+    fn forward(
+        &self,
+        p: &[f32],
+        kept: &mut SavedLayer,
+        rows: usize,
+        batch: usize,
+        hidden: &mut [f32],
+        cell: &mut [f32],
+    ) {
         let (h, step) = (self.hidden, batch * self.hidden);
         let bias = &p[self.recurrent_bias.clone()];
         kept.gates.resize(rows * 4 * h, 0.0);
@@ -191,7 +207,15 @@ impl Layer {
     }
 
     /// Takes the gradient of the outputs `[T · B, H]`, returns that of the inputs.
-    fn backward(&self, p: &[f32], grads: &mut [f32], kept: &mut SavedLayer, d: &[f32], rows: usize, batch: usize) -> Vec<f32> {
+    fn backward(
+        &self,
+        p: &[f32],
+        grads: &mut [f32],
+        kept: &mut SavedLayer,
+        d: &[f32],
+        rows: usize,
+        batch: usize,
+    ) -> Vec<f32> {
         let (h, step) = (self.hidden, batch * self.hidden);
         let (mut dh, mut dcell) = (vec![0.0; step], vec![0.0; step]);
         for t in (0..rows / batch).rev() {
@@ -242,7 +266,12 @@ impl LanguageModel for Lstm {
         Ok(Box::new(LstmSession { streams: vec![stream; streams], model: self, saved: Saved::default() }))
     }
 
-    fn score(&self, tokens: &[u32], _stride: Option<usize>, sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>) -> Result<()> {
+    fn score(
+        &self,
+        tokens: &[u32],
+        _stride: Option<usize>,
+        sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
+    ) -> Result<()> {
         const WINDOW: usize = 256;
         check_tokens(tokens, self.config.vocab)?;
         let (mut saved, mut state) = (Saved::default(), State::new(&self.config, 1));
@@ -265,7 +294,14 @@ impl Trainable for Lstm {
         &mut self.params
     }
 
-    fn train_step(&mut self, tokens: &[u32], targets: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) -> f64 {
+    fn train_step(
+        &mut self,
+        tokens: &[u32],
+        targets: &[u32],
+        batch: usize,
+        grads: &mut [f32],
+        dropout: Dropout,
+    ) -> f64 {
         if self.carried.batch != batch {
             self.carried = State::new(&self.config, batch);
         }

@@ -97,7 +97,8 @@ pub trait Trainable: LanguageModel {
     /// Forward and backward over `batch` texts of `tokens.len() / batch` tokens each: adds the gradients of the
     /// mean loss to `grads` and returns that loss in nats a token. A recurrent model carries its state on from
     /// the call before (the streams continue) until [`Trainable::reset_streams`].
-    fn train_step(&mut self, tokens: &[u32], targets: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) -> f64;
+    fn train_step(&mut self, tokens: &[u32], targets: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout)
+    -> f64;
 
     /// Forgets the carried state of the streams.
     fn reset_streams(&mut self);
@@ -126,7 +127,9 @@ pub fn mean_score(model: &dyn LanguageModel, tokens: &[u32], stride: Option<usiz
 
 fn check_tokens(tokens: &[u32], vocab: usize) -> Result<()> {
     match tokens.iter().find(|&&t| t as usize >= vocab) {
-        Some(t) => Err(Error::Text(format!("token {t} is not in the model's vocabulary of {vocab}; use its own tokenizer"))),
+        Some(t) => {
+            Err(Error::Text(format!("token {t} is not in the model's vocabulary of {vocab}; use its own tokenizer")))
+        }
         None => Ok(()),
     }
 }

@@ -58,12 +58,17 @@ impl ModelConfig {
         let size = |key: &str| json.get(key)?.as_u64().filter(|&n| n > 0 && n < 1 << 24).map(|n| n as usize);
         match json.get("model_type")?.as_str()? {
             "gpt2" => Some(ModelConfig::Gpt2(Gpt2Config {
-                vocab: size("vocab_size")?, context: size("n_positions")?, layers: size("n_layer")?,
-                heads: size("n_head")?, width: size("n_embd")?,
+                vocab: size("vocab_size")?,
+                context: size("n_positions")?,
+                layers: size("n_layer")?,
+                heads: size("n_head")?,
+                width: size("n_embd")?,
             })),
             "penwright_lstm" => Some(ModelConfig::Lstm(LstmConfig {
-                vocab: size("vocab_size")?, embed: size("embedding_size")?,
-                hidden: size("hidden_size")?, layers: size("num_layers")?,
+                vocab: size("vocab_size")?,
+                embed: size("embedding_size")?,
+                hidden: size("hidden_size")?,
+                layers: size("num_layers")?,
             })),
             _ => None,
         }
@@ -104,7 +109,10 @@ impl Run {
         let mut model = config.build(0)?;
         load_weights(&dir.join(WEIGHTS), &raw, model.params_mut())?;
         if tokenizer.vocab_size() != model.vocab_size() {
-            return Err(Error::damaged(dir.join("tokenizer.json"), "has another vocabulary than the model; copy the run again"));
+            return Err(Error::damaged(
+                dir.join("tokenizer.json"),
+                "has another vocabulary than the model; copy the run again",
+            ));
         }
         Ok(Run { dir: dir.to_path_buf(), config, model: model.into_model(), tokenizer })
     }
@@ -133,14 +141,16 @@ pub(crate) fn save_weights(dir: &Path, params: &Params) -> Result<()> {
         views.push((tensor.name.clone(), view.map_err(|e| Error::damaged(&path, e.to_string()))?));
     }
     let metadata = [("format".into(), "pt".into()), ("checksum".into(), format!("{checksum:016x}"))];
-    let file = safetensors::serialize(views, Some(metadata.into())).map_err(|e| Error::damaged(&path, e.to_string()))?;
+    let file =
+        safetensors::serialize(views, Some(metadata.into())).map_err(|e| Error::damaged(&path, e.to_string()))?;
     write_whole(&path, &file)
 }
 
 /// Reads tensors into the arena, which must have exactly the same names and shapes.
 fn load_weights(path: &Path, raw: &[u8], params: &mut Params) -> Result<()> {
     let damaged = |e: String| Error::damaged(path, format!("{e}; copy it again or train anew"));
-    let (_, header) = SafeTensors::read_metadata(raw).map_err(|e| damaged(format!("is no whole safetensors file ({e})")))?;
+    let (_, header) =
+        SafeTensors::read_metadata(raw).map_err(|e| damaged(format!("is no whole safetensors file ({e})")))?;
     let file = SafeTensors::deserialize(raw).map_err(|e| damaged(format!("is no whole safetensors file ({e})")))?;
     let mut checksum = 0;
     for (n, tensor) in params.tensors.iter().enumerate() {

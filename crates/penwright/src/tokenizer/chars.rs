@@ -99,7 +99,9 @@ impl CharTokenizer {
     pub(super) fn from_json(json: &Value) -> Option<Self> {
         let vocab = json.get("model")?.get("vocab")?.as_object()?;
         let count = vocab.len().checked_sub(FIRST as usize).filter(|&n| n >= DIGITS)?;
-        if vocab.get("<|endoftext|>")?.as_u64()? != u64::from(EOT) || vocab.get("<|escape|>")?.as_u64()? != u64::from(ESCAPE) {
+        if vocab.get("<|endoftext|>")?.as_u64()? != u64::from(EOT)
+            || vocab.get("<|escape|>")?.as_u64()? != u64::from(ESCAPE)
+        {
             return None;
         }
         let mut chars = vec![None; count];

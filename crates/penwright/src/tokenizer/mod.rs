@@ -49,8 +49,9 @@ impl Tokenizer {
     /// When the file is missing or damaged.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
-        let inner = CharTokenizer::from_json(&read_json(&path)?)
-            .ok_or_else(|| Error::damaged(&path, "is not a character tokenizer of Penwright; copy it from the run again"))?;
+        let inner = CharTokenizer::from_json(&read_json(&path)?).ok_or_else(|| {
+            Error::damaged(&path, "is not a character tokenizer of Penwright; copy it from the run again")
+        })?;
         Ok(Tokenizer { inner })
     }
 
@@ -136,7 +137,9 @@ mod tests {
     #[test]
     fn broken_escapes_do_not_panic() {
         let tokenizer = Tokenizer::train(Level::Char, &["abc"]);
-        for tokens in [vec![chars::ESCAPE], vec![chars::ESCAPE, chars::ESCAPE, 3], vec![chars::ESCAPE, 17], vec![9999, 3]] {
+        for tokens in
+            [vec![chars::ESCAPE], vec![chars::ESCAPE, chars::ESCAPE, 3], vec![chars::ESCAPE, 17], vec![9999, 3]]
+        {
             let _ = tokenizer.decode(&tokens);
         }
     }

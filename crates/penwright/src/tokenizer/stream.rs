@@ -20,7 +20,7 @@ impl<'a> DecodeStream<'a> {
         let open = self.pending.contains(&chars::ESCAPE) && self.pending.len() < 12;
         let bytes = self.tokenizer.decode_bytes(&self.pending);
         match String::from_utf8(bytes) {
-            Ok(text) if !open || (self.pending.len() % 3 == 0 && !text.is_empty()) => {
+            Ok(text) if !open || (self.pending.len().is_multiple_of(3) && !text.is_empty()) => {
                 self.pending.clear();
                 text
             }

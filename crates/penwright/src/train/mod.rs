@@ -127,7 +127,12 @@ pub fn token_stream(tokenizer: &Tokenizer, texts: &[&str]) -> Vec<u32> {
 /// # Errors
 /// When a setting or text cannot work, the loss is not finite, or writing fails.
 pub fn train(
-    config: &ModelConfig, tokenizer: &Tokenizer, train: &[&str], val: &[&str], options: &TrainOptions, out: &Path,
+    config: &ModelConfig,
+    tokenizer: &Tokenizer,
+    train: &[&str],
+    val: &[&str],
+    options: &TrainOptions,
+    out: &Path,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<()> {
     let mut model = config.build(options.seed)?;
@@ -146,7 +151,8 @@ pub fn train(
     let mut optimizer = AdamW::new(model.params());
     let mut grads = vec![0.0; model.params().data.len()];
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-    let (start, mut validating, mut best, mut step) = (Instant::now(), Duration::ZERO, (f64::INFINITY, f64::INFINITY), 0);
+    let (start, mut validating, mut best, mut step) =
+        (Instant::now(), Duration::ZERO, (f64::INFINITY, f64::INFINITY), 0);
     let step_tokens = (options.batch * options.context) as u64;
     loop {
         let progress = options.progress(step, start.elapsed());
@@ -163,7 +169,12 @@ pub fn train(
                 run::save_weights(out, model.params())?;
             }
             validating += began.elapsed();
-            on_event(&Event::Eval { step, elapsed_s: start.elapsed().as_secs_f64(), val_loss, val_bits_per_char: bits });
+            on_event(&Event::Eval {
+                step,
+                elapsed_s: start.elapsed().as_secs_f64(),
+                val_loss,
+                val_bits_per_char: bits,
+            });
         }
         if last {
             break;
@@ -190,15 +201,25 @@ pub fn train(
             let elapsed = start.elapsed();
             let tokens = step * step_tokens;
             on_event(&Event::Step {
-                step, tokens, lr, epoch: tokens as f64 / train_tokens.len() as f64,
-                elapsed_s: elapsed.as_secs_f64(), train_loss: loss, grad_norm: norm,
+                step,
+                tokens,
+                lr,
+                epoch: tokens as f64 / train_tokens.len() as f64,
+                elapsed_s: elapsed.as_secs_f64(),
+                train_loss: loss,
+                grad_norm: norm,
                 tokens_per_s: tokens as f64 / (elapsed - validating).as_secs_f64(),
             });
         }
     }
     on_event(&Event::Done {
-        run: out.display().to_string(), steps: step, tokens: step * step_tokens, params,
-        elapsed_s: start.elapsed().as_secs_f64(), best_val_loss: best.0, best_val_bits_per_char: best.1,
+        run: out.display().to_string(),
+        steps: step,
+        tokens: step * step_tokens,
+        params,
+        elapsed_s: start.elapsed().as_secs_f64(),
+        best_val_loss: best.0,
+        best_val_bits_per_char: best.1,
     });
     Ok(())
 }
@@ -206,7 +227,11 @@ pub fn train(
 impl TrainOptions {
     fn check(&self) -> Result<()> {
         let positive = |name, value: f32| {
-            if value > 0.0 && value.is_finite() { Ok(()) } else { Err(Error::setting(name, format!("{value} is not a positive number"))) }
+            if value > 0.0 && value.is_finite() {
+                Ok(())
+            } else {
+                Err(Error::setting(name, format!("{value} is not a positive number")))
+            }
         };
         positive("lr", self.lr)?;
         positive("clip", self.clip)?;
