@@ -9,11 +9,14 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
-    if let Some(threads) = cli.threads {
-        // Fails only when a pool exists already, which it does not yet.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
-    }
-    match commands::run(&cli) {
+    // Zero asks for as many threads as there are cores. The whole command runs inside the pool, so that no thread
+    // beyond them waits or works.
+    let threads = cli.threads.map_or(0, |n| n.get());
+    let outcome = match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        Ok(pool) => pool.install(|| commands::run(&cli)),
+        Err(error) => Err(commands::Failure::Failed(format!("cannot start {threads} threads: {error}"))),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that closed the pipe (`| head`) has all it wanted.
         Err(commands::Failure::ClosedPipe) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! The run directory: what `train` writes and everything else reads. Every file is written whole or not at all.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -143,7 +144,21 @@ pub(crate) fn save_weights(dir: &Path, params: &Params) -> Result<()> {
     let metadata = [("format".into(), "pt".into()), ("checksum".into(), format!("{checksum:016x}"))];
     let file =
         safetensors::serialize(views, Some(metadata.into())).map_err(|e| Error::damaged(&path, e.to_string()))?;
-    write_whole(&path, &file)
+    write_whole(&path, &sorted_header(&path, &file)?)
+}
+
+/// The same file with its header's keys sorted: the library writes metadata in a random order, and equal weights
+/// shall make equal files. Offsets in the header count from its end, so the data stays as it is.
+fn sorted_header(path: &Path, file: &[u8]) -> Result<Vec<u8>> {
+    let unreadable = || Error::damaged(path, "could not be written: its header is not readable again");
+    let (length, rest) = file.split_first_chunk::<8>().ok_or_else(unreadable)?;
+    let (header, data) = rest.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or_else(unreadable)?;
+    let header: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_slice(header).map_err(|_| unreadable())?;
+    let mut header = json!(header).to_string();
+    while !header.len().is_multiple_of(8) {
+        header.push(' '); // keeps the data aligned, as the format asks
+    }
+    Ok([&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat())
 }
 
 /// Reads tensors into the arena, which must have exactly the same names and shapes.
