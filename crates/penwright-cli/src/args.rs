@@ -73,11 +73,14 @@ pub(crate) struct Train {
     #[arg(long, default_value = "runs/latest")]
     pub(crate) out: PathBuf,
     /// Time to train, such as 90s, 10m or 1h30m
-    #[arg(long, value_parser = duration, conflicts_with = "steps")]
+    #[arg(long, value_parser = duration, conflicts_with_all = ["steps", "epochs"])]
     pub(crate) budget: Option<Duration>,
     /// Optimizer steps to train [default: 2000]
     #[arg(long)]
     pub(crate) steps: Option<u64>,
+    /// Passes over the training text
+    #[arg(long, conflicts_with = "steps")]
+    pub(crate) epochs: Option<f64>,
     /// Text to validate on
     #[arg(long, conflicts_with = "val_fraction")]
     pub(crate) val: Option<PathBuf>,
@@ -87,6 +90,9 @@ pub(crate) struct Train {
     /// Texts side by side [default: 12 for GPT-2, 32 for LSTM]
     #[arg(long)]
     pub(crate) batch: Option<usize>,
+    /// Batches whose gradients are averaged for one step
+    #[arg(long, default_value_t = 1)]
+    pub(crate) accumulate: usize,
     /// Tokens of each text a step
     #[arg(long, default_value_t = 64)]
     pub(crate) context: usize,
@@ -102,6 +108,9 @@ pub(crate) struct Train {
     /// Embedding size of an LSTM
     #[arg(long, default_value_t = 64)]
     pub(crate) embed: usize,
+    /// The embedding is the output layer too; the LSTM's last layer is as wide as it
+    #[arg(long)]
+    pub(crate) tied: bool,
     /// Dropout rate [default: 0 for GPT-2, 0.2 for LSTM]
     #[arg(long)]
     pub(crate) dropout: Option<f32>,
@@ -123,9 +132,21 @@ pub(crate) struct Train {
     /// Seed of weights, batches and dropout
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Steps between validations
-    #[arg(long, default_value_t = 250)]
-    pub(crate) eval_every: u64,
+    /// Steps between validations [default: twenty validations in all]
+    #[arg(long)]
+    pub(crate) eval_every: Option<u64>,
+    /// Steps between samples, 0 for none [default: at each validation; none with --json or --quiet]
+    #[arg(long)]
+    pub(crate) sample_every: Option<u64>,
+    /// Validations without improvement after which training stops [default: never]
+    #[arg(long)]
+    pub(crate) patience: Option<u64>,
+    /// Time between checkpoints to resume from
+    #[arg(long, value_parser = duration, default_value = "60s")]
+    pub(crate) checkpoint_every: Duration,
+    /// Goes on from the last checkpoint in --out, with the same bits as if never interrupted
+    #[arg(long)]
+    pub(crate) resume: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use penwright::corpus::{self, Document};
@@ -9,13 +11,15 @@ use penwright::generate::{Sampling, generate};
 use penwright::model::{Gpt2Config, LstmConfig, mean_score};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{self, Tokenizer};
-use penwright::train::{Event, Length, TrainOptions, token_stream, train};
+use penwright::train::{Event, Length, Outcome, Texts, TrainOptions, token_stream, train};
 use serde_json::json;
 
 use crate::args::{Cli, Command, Eval, Generate, Level, Model, Schedule, Train};
 
 /// How a command fails.
 pub(crate) enum Failure {
+    /// Stopped by the person, with what was done saved.
+    Interrupted(String),
     Usage(String),
     Failed(String),
     ClosedPipe,
@@ -62,9 +66,11 @@ fn run_train(cli: &Cli, args: &Train) -> Result<(), Failure> {
     };
     let tokenizer = Tokenizer::train(level, &training);
     let config = model_config(args, tokenizer.vocab_size());
-    let options = train_options(args);
+    let options = train_options(cli, args);
     let mut closed = Ok(());
-    train(&config, &tokenizer, &training, &validation, &options, &args.out, &mut |event| {
+    let stop = stop_on_interrupt()?;
+    let texts = Texts { train: &training, val: &validation };
+    let outcome = train(&config, &tokenizer, texts, &options, &args.out, &stop, &mut |event| {
         if cli.json {
             let line = serde_json::to_string(event).unwrap_or_default();
             let written = writeln!(io::stdout(), "{line}");
@@ -76,7 +82,26 @@ fn run_train(cli: &Cli, args: &Train) -> Result<(), Failure> {
         }
     })?;
     closed?;
-    Ok(())
+    match outcome {
+        Outcome::Interrupted => Err(Failure::Interrupted(format!(
+            "interrupted; the run is saved in {}; go on with the same command and --resume",
+            name(&args.out)
+        ))),
+        Outcome::Finished | Outcome::OutOfPatience => Ok(()),
+    }
+}
+
+/// A flag that Ctrl-C or a request to terminate raises; a second Ctrl-C ends the program at once.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = stop.clone();
+    let handler = move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
+    Ok(stop)
 }
 
 fn texts(documents: &[Document]) -> Vec<&str> {
@@ -97,15 +122,20 @@ fn model_config(args: &Train, vocab: usize) -> ModelConfig {
             embed: args.embed,
             hidden: args.width.unwrap_or(256),
             layers: args.layers.unwrap_or(2),
+            tied: args.tied,
         }),
     }
 }
 
-fn train_options(args: &Train) -> TrainOptions {
+fn train_options(cli: &Cli, args: &Train) -> TrainOptions {
     use penwright::train::Schedule as Form;
     let lstm = args.model == Model::Lstm;
     TrainOptions {
-        length: args.budget.map_or(Length::Steps(args.steps.unwrap_or(2000)), Length::Budget),
+        length: match (args.budget, args.epochs) {
+            (Some(budget), _) => Length::Budget(budget),
+            (None, Some(epochs)) => Length::Epochs(epochs),
+            (None, None) => Length::Steps(args.steps.unwrap_or(2000)),
+        },
         batch: args.batch.unwrap_or(if lstm { 32 } else { 12 }),
         context: args.context,
         lr: args.lr.unwrap_or(if lstm { 3e-3 } else { 1e-3 }),
@@ -119,15 +149,28 @@ fn train_options(args: &Train) -> TrainOptions {
         clip: args.clip,
         dropout: args.dropout.unwrap_or(if lstm { 0.2 } else { 0.0 }),
         seed: args.seed,
+        accumulate: args.accumulate,
         eval_every: args.eval_every,
+        sample_every: match (cli.quiet || cli.json, args.sample_every) {
+            (_, Some(every)) => Some(every),
+            (quiet, None) => quiet.then_some(0),
+        },
+        patience: args.patience,
+        checkpoint_every: args.checkpoint_every,
+        resume: args.resume,
     }
 }
 
 fn progress_line(event: &Event) -> String {
     match event {
-        Event::Plan { params, train_tokens, val_tokens } => {
-            format!("{params} parameters; {train_tokens} tokens to train on, {val_tokens} to validate on")
+        Event::Plan { params, train_tokens, val_tokens, memory_bytes, resumed_at, .. } => {
+            let resumed = if *resumed_at > 0 { format!("; going on from step {resumed_at}") } else { String::new() };
+            let memory = penwright::error::bytes(*memory_bytes);
+            format!(
+                "{params} parameters; {train_tokens} tokens to train on, {val_tokens} to validate on; {memory} of memory{resumed}"
+            )
         }
+        Event::Sample { text, .. } => text.lines().map(|line| format!("    | {line}")).collect::<Vec<_>>().join("\n"),
         Event::Step { step, elapsed_s, train_loss, lr, tokens_per_s, .. } => {
             format!("step {step:>6}  {elapsed_s:>7.1} s  loss {train_loss:.4}  lr {lr:.2e}  {tokens_per_s:.0} tokens/s")
         }
@@ -136,8 +179,9 @@ fn progress_line(event: &Event) -> String {
                 "step {step:>6}  {elapsed_s:>7.1} s  validation {val_loss:.4}  ({val_bits_per_char:.4} bits per character)"
             )
         }
-        Event::Done { run, steps, elapsed_s, best_val_loss, .. } => {
-            format!("done: {steps} steps in {elapsed_s:.1} s, best validation {best_val_loss:.4}; the run is in {run}")
+        Event::Done { run, reason, steps, elapsed_s, best_val_loss, .. } => {
+            let best = best_val_loss.map_or("not validated yet".into(), |loss| format!("best validation {loss:.4}"));
+            format!("{reason}: {steps} steps in {elapsed_s:.1} s, {best}; the run is in {run}")
         }
     }
 }

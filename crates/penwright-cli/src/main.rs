@@ -20,6 +20,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that closed the pipe (`| head`) has all it wanted.
         Err(commands::Failure::ClosedPipe) => ExitCode::SUCCESS,
+        Err(commands::Failure::Interrupted(message)) => {
+            eprintln!("penwright: {message}");
+            ExitCode::from(130)
+        }
         Err(commands::Failure::Failed(message)) => {
             eprintln!("penwright: {message}");
             ExitCode::from(1)

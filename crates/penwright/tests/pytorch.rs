@@ -108,7 +108,7 @@ fn lstm_equals_torch() {
     for (name, vocab, embed, hidden, layers, batch) in [("lstm", 17, 12, 20, 2, 3), ("lstm_one_layer", 29, 9, 16, 1, 2)]
     {
         let fixture = Fixture::open(name);
-        let mut model = Lstm::new(LstmConfig { vocab, embed, hidden, layers }, 0).unwrap();
+        let mut model = Lstm::new(LstmConfig { vocab, embed, hidden, layers, tied: false }, 0).unwrap();
         fixture.load(model.params_mut());
         let first = fixture.ids("input.first");
         let mut carried = model.clone();

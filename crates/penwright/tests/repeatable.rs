@@ -1,11 +1,13 @@
 //! The same seed gives the same bits, for any number of threads.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use penwright::model::{Gpt2Config, LstmConfig};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
-use penwright::train::{Event, Length, Schedule, TrainOptions, train};
+use penwright::train::{Event, Length, Outcome, Texts, TrainOptions, read_metrics, train};
 
 fn text() -> String {
     (0..400)
@@ -15,24 +17,23 @@ fn text() -> String {
 
 fn options() -> TrainOptions {
     TrainOptions {
-        length: Length::Steps(40),
+        length: Length::Steps(100),
         batch: 4,
         context: 24,
-        lr: 3e-3,
-        schedule: Schedule::Cosine,
+        lr: 1e-2,
         warmup: 5,
-        weight_decay: 0.1,
-        clip: 1.0,
         dropout: 0.1,
         seed: 7,
-        eval_every: 20,
+        eval_every: Some(20),
+        ..TrainOptions::default()
     }
 }
 
-fn shapes(vocab: usize) -> [ModelConfig; 2] {
+fn shapes(vocab: usize) -> [ModelConfig; 3] {
     [
         ModelConfig::Gpt2(Gpt2Config { vocab, context: 24, layers: 2, heads: 2, width: 32 }),
-        ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 48, layers: 2 }),
+        ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 48, layers: 2, tied: false }),
+        ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 40, layers: 2, tied: true }),
     ]
 }
 
@@ -43,7 +44,8 @@ fn weights(config: &ModelConfig, threads: usize, out: &Path) -> (Vec<u8>, Vec<f6
     let mut losses = Vec::new();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
-        train(config, &tokenizer, &[head], &[tail], &options(), out, &mut |event| {
+        let texts = Texts { train: &[head], val: &[tail] };
+        train(config, &tokenizer, texts, &options(), out, &AtomicBool::new(false), &mut |event| {
             if let Event::Eval { val_loss, .. } = event {
                 losses.push(*val_loss);
             }
@@ -59,7 +61,7 @@ fn any_number_of_threads_and_any_time() {
     for config in shapes(vocab) {
         let dir = tempfile::tempdir().unwrap();
         let (one, losses) = weights(&config, 1, &dir.path().join("one"));
-        assert!(losses[1] < losses[0] && losses[1] < (vocab as f64).ln(), "{config:?} learned nothing: {losses:?}");
+        assert!(losses[4] < losses[0] && losses[4] < (vocab as f64).ln(), "{config:?} learned nothing: {losses:?}");
         for threads in [1, 2, 3] {
             let again = weights(&config, threads, &dir.path().join(format!("again{threads}")));
             assert!(again == (one.clone(), losses.clone()), "{config:?} differs with {threads} threads");
@@ -92,4 +94,75 @@ fn damaged_runs_are_refused_in_words() {
         std::fs::write(run.join("config.json"), "{").unwrap();
         assert!(Run::open(&run).err().unwrap().to_string().contains("not JSON"));
     }
+}
+
+/// Trains in pieces: stopped after each ten steps and resumed, until it is done.
+fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize {
+    let text = text();
+    let (head, tail) = text.split_at(text.len() * 9 / 10);
+    let tokenizer = Tokenizer::train(Level::Char, &[head]);
+    let texts = Texts { train: &[head], val: &[tail] };
+    for pieces in 1.. {
+        let stop = AtomicBool::new(false);
+        let outcome = train(config, &tokenizer, texts, options, out, &stop, &mut |event| {
+            stop.fetch_or(matches!(event, Event::Step { .. }), Ordering::Relaxed);
+        });
+        match outcome.unwrap() {
+            Outcome::Interrupted => {}
+            outcome => {
+                assert_eq!(outcome, Outcome::Finished);
+                return pieces;
+            }
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn resumed_runs_are_the_same_to_the_bit() {
+    let vocab = Tokenizer::train(Level::Char, &[&text()]).vocab_size();
+    for config in shapes(vocab) {
+        let dir = tempfile::tempdir().unwrap();
+        let (whole, losses) = weights(&config, 2, &dir.path().join("whole"));
+        let out = dir.path().join("pieces");
+        let options = TrainOptions { resume: true, ..options() };
+        assert!(in_pieces(&config, &options, &out) > 3, "was not interrupted");
+        assert!(whole == std::fs::read(out.join("model.safetensors")).unwrap(), "{config:?}");
+        let evals = read_metrics(&out).unwrap();
+        let evals =
+            evals.iter().filter_map(|e| if let Event::Eval { val_loss, .. } = e { Some(*val_loss) } else { None });
+        assert_eq!(evals.collect::<Vec<_>>(), losses);
+        let other = TrainOptions { lr: 1e-3, ..options };
+        let text = text();
+        let tokenizer = Tokenizer::train(Level::Char, &[&text]);
+        let texts = Texts { train: &[&text], val: &[&text] };
+        let error = train(&config, &tokenizer, texts, &other, &out, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("another lr, train text"), "{error}");
+    }
+}
+
+#[test]
+fn patience_accumulation_and_budget() {
+    let text = text();
+    let (head, tail) = text.split_at(text.len() * 9 / 10);
+    let tokenizer = Tokenizer::train(Level::Char, &[head]);
+    let [config, ..] = shapes(tokenizer.vocab_size());
+    let run = |options: TrainOptions| {
+        let dir = tempfile::tempdir().unwrap();
+        let texts = Texts { train: &[head], val: &[tail] };
+        let mut events = Vec::new();
+        let outcome = train(&config, &tokenizer, texts, &options, dir.path(), &AtomicBool::new(false), &mut |e| {
+            events.push(e.clone());
+        });
+        (outcome, events)
+    };
+    let (outcome, events) = run(TrainOptions { lr: 3.0, eval_every: Some(2), patience: Some(2), ..options() });
+    assert!(matches!(outcome, Ok(Outcome::OutOfPatience)), "{outcome:?} {events:?}");
+    let (outcome, events) = run(TrainOptions { accumulate: 3, ..options() });
+    assert!(matches!(outcome, Ok(Outcome::Finished)));
+    assert!(matches!(events.last(), Some(Event::Done { tokens: 28_800, .. })), "{:?}", events.last());
+    let budget = Duration::from_secs(2);
+    let (_, events) = run(TrainOptions { length: Length::Budget(budget), eval_every: None, ..options() });
+    let Some(Event::Done { elapsed_s, steps, .. }) = events.last() else { panic!("not done") };
+    assert!((0.5..4.0).contains(elapsed_s) && *steps > 10, "{steps} steps in {elapsed_s} s");
 }

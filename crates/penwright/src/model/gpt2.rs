@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, scores_of};
+use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
 use crate::layers::{Attention, Dropout, LayerNorm, Layout, Linear, cross_entropy, gelu, gelu_backward, log_softmax};
 use crate::{Error, Result};
 
@@ -24,6 +24,9 @@ pub struct Gpt2Config {
     /// Width of the embedding, C.
     pub width: usize,
 }
+
+/// Positions that scoring computes at once.
+const SCORE_ROWS: usize = 1024;
 
 #[derive(Clone)]
 struct Block {
@@ -289,6 +292,14 @@ impl LanguageModel for Gpt2 {
         let context = self.config.context;
         let stride = stride.unwrap_or(context).clamp(1, context);
         let (mut saved, mut done, n) = (Saved::default(), 0, tokens.len().saturating_sub(1));
+        let side_by_side = (SCORE_ROWS / context).max(1) * context;
+        // Windows that do not overlap are texts of one batch.
+        while stride == context && done + side_by_side <= n {
+            let end = done + side_by_side;
+            self.forward(&mut saved, &tokens[done..end], side_by_side / context, Dropout::OFF);
+            sink(&scores_of(&mut saved.logits, &tokens[done + 1..=end], self.config.vocab))?;
+            done = end;
+        }
         while done < n {
             // The window ends `stride` new tokens on and reaches back as far as the context allows.
             let end = if done == 0 { context.min(n) } else { (done + stride).min(n) };
@@ -329,6 +340,14 @@ impl Trainable for Gpt2 {
     }
 
     fn reset_streams(&mut self) {}
+
+    fn validate(&self, tokens: &[u32]) -> Result<f64> {
+        Ok(mean_score(self, tokens, None)?.0)
+    }
+
+    fn snapshot(&self) -> Arc<dyn LanguageModel> {
+        Arc::new(Gpt2 { saved: Saved::default(), ..self.clone() })
+    }
 
     fn into_model(mut self: Box<Self>) -> Arc<dyn LanguageModel> {
         self.saved = Saved::default();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use penwright_kernels::{Matrix, matmul};
 use serde::{Deserialize, Serialize};
 
-use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, scores_of};
+use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
 use crate::layers::{Dropout, Layout, Linear, cross_entropy, log_softmax, lstm_cell, lstm_cell_backward};
 use crate::{Error, Result};
 
@@ -22,6 +22,17 @@ pub struct LstmConfig {
     pub hidden: usize,
     /// Number of layers.
     pub layers: usize,
+    /// Whether the output layer uses the embedding (Press and Wolf 2017; Inan et al. 2017); the last layer is then
+    /// as wide as the embedding.
+    #[serde(default)]
+    pub tied: bool,
+}
+
+impl LstmConfig {
+    /// Width of a layer's state.
+    pub fn layer_width(&self, layer: usize) -> usize {
+        if self.tied && layer + 1 == self.layers { self.embed } else { self.hidden }
+    }
 }
 
 #[derive(Clone)]
@@ -54,7 +65,7 @@ struct State {
 
 impl State {
     fn new(config: &LstmConfig, batch: usize) -> Self {
-        let zeros = vec![vec![0.0; batch * config.hidden]; config.layers];
+        let zeros: Vec<_> = (0..config.layers).map(|l| vec![0.0; batch * config.layer_width(l)]).collect();
         State { batch, hidden: zeros.clone(), cell: zeros }
     }
 }
@@ -84,8 +95,8 @@ impl Lstm {
     /// # Errors
     /// When the shape is impossible.
     pub fn new(config: LstmConfig, seed: u64) -> Result<Self> {
-        let LstmConfig { vocab, embed, hidden, layers } = config;
-        for (name, value) in [("layers", layers), ("width", hidden), ("embed", embed)] {
+        let LstmConfig { vocab, embed, hidden: width, layers, tied } = config;
+        for (name, value) in [("layers", layers), ("width", width), ("embed", embed)] {
             if value == 0 {
                 return Err(Error::setting(name, "must be at least 1"));
             }
@@ -93,10 +104,11 @@ impl Lstm {
         let mut p = Params::default();
         let embedding = p.add("embedding.weight", &[vocab, embed]);
         p.fill_normal(&embedding, 0.1, seed);
-        let bound = 1.0 / (hidden as f32).sqrt();
         let mut stack = Vec::new();
         for l in 0..layers {
-            let inputs = if l == 0 { embed } else { hidden };
+            let inputs = if l == 0 { embed } else { width };
+            let hidden = config.layer_width(l);
+            let bound = 1.0 / (hidden as f32).sqrt();
             let weight = p.add(format!("lstm.weight_ih_l{l}"), &[4 * hidden, inputs]);
             let recurrent = p.add(format!("lstm.weight_hh_l{l}"), &[4 * hidden, hidden]);
             let bias = p.add(format!("lstm.bias_ih_l{l}"), &[4 * hidden]);
@@ -107,10 +119,13 @@ impl Lstm {
             let input = Linear { weight, bias: Some(bias), inputs, outputs: 4 * hidden, layout: Layout::OutIn };
             stack.push(Layer { input, recurrent, recurrent_bias, hidden });
         }
-        let weight = p.add("head.weight", &[vocab, hidden]);
+        let inputs = config.layer_width(layers - 1);
+        let weight = if tied { embedding.clone() } else { p.add("head.weight", &[vocab, inputs]) };
         let bias = Some(p.add("head.bias", &[vocab]));
-        p.fill_uniform(&weight, bound, seed);
-        let head = Linear { weight, bias, inputs: hidden, outputs: vocab, layout: Layout::OutIn };
+        if !tied {
+            p.fill_uniform(&weight, 1.0 / (inputs as f32).sqrt(), seed);
+        }
+        let head = Linear { weight, bias, inputs, outputs: vocab, layout: Layout::OutIn };
         Ok(Lstm {
             config,
             params: p,
@@ -153,7 +168,7 @@ impl Lstm {
     fn backward(&self, s: &mut Saved, tokens: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) {
         let (rows, e) = (tokens.len(), self.config.embed);
         let p = &self.params.data;
-        let mut d = vec![0.0; rows * self.config.hidden];
+        let mut d = vec![0.0; rows * self.head.inputs];
         self.head.backward_params(grads, &s.last, &s.logits, rows);
         self.head.backward_input(p, &s.logits, &mut d, rows);
         for (l, (layer, kept)) in self.layers.iter().zip(&mut s.layers).enumerate().rev() {
@@ -319,6 +334,33 @@ impl Trainable for Lstm {
         self.carried = State::default();
     }
 
+    fn carried(&self) -> Vec<f32> {
+        self.carried.hidden.iter().chain(&self.carried.cell).flatten().copied().collect()
+    }
+
+    fn set_carried(&mut self, mut carried: &[f32]) -> bool {
+        let row: usize = 2 * (0..self.config.layers).map(|l| self.config.layer_width(l)).sum::<usize>();
+        if carried.is_empty() {
+            self.carried = State::default();
+        } else {
+            self.carried = State::new(&self.config, carried.len() / row);
+            for part in self.carried.hidden.iter_mut().chain(&mut self.carried.cell) {
+                let Some((values, rest)) = carried.split_at_checked(part.len()) else { return false };
+                part.copy_from_slice(values);
+                carried = rest;
+            }
+        }
+        carried.is_empty()
+    }
+
+    fn validate(&self, tokens: &[u32]) -> Result<f64> {
+        Ok(mean_score(self, tokens, None)?.0)
+    }
+
+    fn snapshot(&self) -> Arc<dyn LanguageModel> {
+        Arc::new(Lstm { saved: Saved::default(), carried: State::default(), ..self.clone() })
+    }
+
     fn into_model(mut self: Box<Self>) -> Arc<dyn LanguageModel> {
         self.saved = Saved::default();
         Arc::new(*self)
@@ -366,5 +408,35 @@ impl Session for LstmSession {
 
     fn reset(&mut self, stream: usize) {
         self.streams[stream].0 = State::new(&self.model.config, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The output layer's and the embedding's gradients meet in one tensor.
+    #[test]
+    fn tied_gradients_equal_differences() {
+        let config = LstmConfig { vocab: 7, embed: 5, hidden: 6, layers: 2, tied: true };
+        let model = Lstm::new(config, 3).unwrap();
+        let (tokens, targets) = ([1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 0]);
+        let loss =
+            |model: &Lstm, grads: &mut [f32]| model.clone().train_step(&tokens, &targets, 2, grads, Dropout::OFF);
+        let mut grads = vec![0.0; model.params().data.len()];
+        loss(&model, &mut grads);
+        assert_eq!(model.params().find("lstm.weight_ih_l1").unwrap().shape, [20, 6]);
+        for tensor in &model.params().tensors {
+            for i in tensor.range.clone() {
+                let at = |shift: f32| {
+                    let mut moved = model.clone();
+                    moved.params_mut().data[i] += shift;
+                    loss(&moved, &mut vec![0.0; grads.len()])
+                };
+                let difference = (at(1e-2) - at(-1e-2)) / 2e-2;
+                let error = (difference - f64::from(grads[i])).abs();
+                assert!(error < 1e-3 * (1.0 + difference.abs()), "{}: {difference} and {}", tensor.name, grads[i]);
+            }
+        }
     }
 }

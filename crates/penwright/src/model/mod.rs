@@ -103,6 +103,25 @@ pub trait Trainable: LanguageModel {
     /// Forgets the carried state of the streams.
     fn reset_streams(&mut self);
 
+    /// The state carried from step to step, flat; empty for a model that has none or has just begun.
+    fn carried(&self) -> Vec<f32> {
+        Vec::new()
+    }
+
+    /// Takes up a carried state; false when it cannot be one of this model.
+    fn set_carried(&mut self, carried: &[f32]) -> bool {
+        carried.is_empty()
+    }
+
+    /// The mean loss over a text in nats a token, for watching training.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::score`].
+    fn validate(&self, tokens: &[u32]) -> Result<f64>;
+
+    /// A copy of the model as it is now, to write with.
+    fn snapshot(&self) -> Arc<dyn LanguageModel>;
+
     /// Seals the model for use: shared weights, no gradients.
     fn into_model(self: Box<Self>) -> Arc<dyn LanguageModel>;
 }

@@ -1,6 +1,6 @@
 //! The run directory: what `train` writes and everything else reads. Every file is written whole or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::{Gpt2, Gpt2Config, LanguageModel, Lstm, LstmConfig, Params, Trainable};
 use crate::tokenizer::Tokenizer;
+use crate::train::TrainOptions;
 use crate::{Error, Result};
 
-const WEIGHTS: &str = "model.safetensors";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
 
 /// The shape of a model of any family.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,63 @@ impl ModelConfig {
         })
     }
 
+    /// Number of parameters and of those in products (a multiplication and an addition a token each); in floating
+    /// point, which no size overflows.
+    fn counts(&self) -> (f64, f64) {
+        match self {
+            ModelConfig::Gpt2(c) => {
+                let [vocab, context, layers, width] = [c.vocab, c.context, c.layers, c.width].map(|n| n as f64);
+                let block = 12.0 * width * width;
+                let params = (vocab + context + 2.0) * width + layers * (block + 13.0 * width);
+                // Scores and weighted values of attention, over half the context on average.
+                (params, vocab * width + layers * (block + context * width))
+            }
+            ModelConfig::Lstm(c) => {
+                let [vocab, embed, hidden, layers] = [c.vocab, c.embed, c.hidden, c.layers].map(|n| n as f64);
+                let last = if c.tied { embed } else { hidden };
+                let layer = |inputs: f64, width: f64| 4.0 * width * (inputs + width);
+                let products = match c.layers {
+                    0 | 1 => layer(embed, last),
+                    _ => layer(embed, hidden) + (layers - 2.0) * layer(hidden, hidden) + layer(hidden, last),
+                };
+                let biases = 8.0 * ((layers - 1.0) * hidden + last) + vocab;
+                let own = if c.tied { 0.0 } else { vocab * last };
+                (vocab * embed + products + biases + own, products + vocab * last)
+            }
+        }
+    }
+
+    /// Number of parameters.
+    pub fn num_params(&self) -> u64 {
+        self.counts().0 as u64
+    }
+
+    /// Floating-point operations a token in training: two a weight forward, four backward.
+    pub fn flops_per_token(&self) -> f64 {
+        6.0 * self.counts().1
+    }
+
+    /// Bytes that training takes: weights, gradients, two moments and what the backward keeps.
+    pub fn memory(&self, options: &TrainOptions) -> u64 {
+        let rows = options.batch as f64 * options.context as f64;
+        let row = match self {
+            ModelConfig::Gpt2(c) => (16.0 * c.layers as f64 + 12.0) * c.width as f64 + c.vocab as f64,
+            ModelConfig::Lstm(c) => (7.0 * c.layers as f64 + 5.0) * c.hidden as f64 + (c.embed + c.vocab) as f64,
+        };
+        (4.0 * (4.0 * self.counts().0 + rows * row)) as u64
+    }
+
+    /// # Errors
+    /// When training needs more memory than is free.
+    pub(crate) fn check_memory(&self, options: &TrainOptions) -> Result<()> {
+        let (needed, free) = (self.memory(options), free_memory());
+        if needed > free {
+            let what = "training".to_string();
+            return Err(Error::Memory { what, needed, free, remedy: "--batch, --context, --width or --layers" });
+        }
+        Ok(())
+    }
+
     /// `config.json` as Hugging Face has it, the LSTM's in the same manner.
     fn to_json(&self, eot: u32) -> Value {
         match self {
@@ -49,7 +107,7 @@ impl ModelConfig {
             }),
             ModelConfig::Lstm(c) => json!({
                 "model_type": "penwright_lstm", "vocab_size": c.vocab, "embedding_size": c.embed,
-                "hidden_size": c.hidden, "num_layers": c.layers, "bos_token_id": eot, "eos_token_id": eot
+                "hidden_size": c.hidden, "num_layers": c.layers, "tie_word_embeddings": c.tied, "bos_token_id": eot, "eos_token_id": eot
             }),
         }
     }
@@ -70,6 +128,7 @@ impl ModelConfig {
                 embed: size("embedding_size")?,
                 hidden: size("hidden_size")?,
                 layers: size("num_layers")?,
+                tied: json.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
             })),
             _ => None,
         }
@@ -100,11 +159,8 @@ impl Run {
         let tokenizer = Tokenizer::load(dir)?;
         let raw = std::fs::read(dir.join(WEIGHTS)).map_err(Error::io("read", dir.join(WEIGHTS)))?;
         // The weights are on disk already: a header that claims more than the file holds allocates nothing.
-        let claimed = match &config {
-            ModelConfig::Gpt2(c) => (c.vocab + c.context + 12 * c.width * c.layers) * c.width * 4,
-            ModelConfig::Lstm(c) => (c.vocab * (c.embed + c.hidden) + 4 * c.hidden * c.hidden * c.layers) * 4,
-        };
-        if claimed > raw.len() {
+        let claimed = config.num_params().saturating_mul(4);
+        if claimed > raw.len() as u64 {
             return Err(Error::damaged(dir.join(WEIGHTS), "is shorter than config.json says; copy the run again"));
         }
         let mut model = config.build(0)?;
@@ -126,9 +182,52 @@ pub(crate) fn create(dir: &Path, config: &ModelConfig, tokenizer: &Tokenizer) ->
     tokenizer.save(dir)
 }
 
+/// Memory free for use, in bytes; limits of a container count.
+pub fn free_memory() -> u64 {
+    let Ok(mut system) = sysinfo::System::new() else { return u64::MAX };
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    match system.available_memory().min(limit) {
+        0 => u64::MAX, // not known on this system
+        free => free,
+    }
+}
+
+/// Writes flat arrays and a text into one file, with a checksum.
+pub(crate) fn write_floats(path: &Path, arrays: &[(&str, &[f32])], text: &str) -> Result<()> {
+    let mut params = Params::default();
+    for (name, values) in arrays {
+        params.add(*name, &[values.len()]);
+        let range = params.tensors[params.tensors.len() - 1].range.clone();
+        params.data[range].copy_from_slice(values);
+    }
+    write_tensors(path, &params, Some(text))
+}
+
+/// Reads the arrays of the names and the text that [`write_floats`] wrote.
+pub(crate) fn read_floats(path: &Path, names: &[&str]) -> Result<(Vec<Vec<f32>>, String)> {
+    let raw = std::fs::read(path).map_err(Error::io("read", path))?;
+    let damaged = |problem: String| Error::damaged(path, format!("{problem}; train anew without --resume"));
+    let whole = |e| damaged(format!("is no whole safetensors file ({e})"));
+    let (_, header) = SafeTensors::read_metadata(&raw).map_err(whole)?;
+    let file = SafeTensors::deserialize(&raw).map_err(whole)?;
+    let mut params = Params::default();
+    for name in names {
+        let view = file.tensor(name).map_err(|_| damaged(format!("lacks {name}")))?;
+        params.add(*name, view.shape());
+    }
+    load_weights(path, &raw, &mut params)?;
+    let text = header.metadata().as_ref().and_then(|m| m.get("text")).cloned();
+    let arrays = params.tensors.iter().map(|t| params.data[t.range.clone()].to_vec()).collect();
+    Ok((arrays, text.ok_or_else(|| damaged("lacks its text".into()))?))
+}
+
 /// Writes the weights, named and with a checksum.
 pub(crate) fn save_weights(dir: &Path, params: &Params) -> Result<()> {
-    let path = dir.join(WEIGHTS);
+    write_tensors(&dir.join(WEIGHTS), params, None)
+}
+
+fn write_tensors(path: &Path, params: &Params, text: Option<&str>) -> Result<()> {
     let bytes: Vec<Vec<u8>> = params
         .tensors
         .iter()
@@ -139,12 +238,12 @@ pub(crate) fn save_weights(dir: &Path, params: &Params) -> Result<()> {
     for (tensor, bytes) in params.tensors.iter().zip(&bytes) {
         checksum ^= xxh3_64(bytes).rotate_left(views.len() as u32);
         let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
-        views.push((tensor.name.clone(), view.map_err(|e| Error::damaged(&path, e.to_string()))?));
+        views.push((tensor.name.clone(), view.map_err(|e| Error::damaged(path, e.to_string()))?));
     }
-    let metadata = [("format".into(), "pt".into()), ("checksum".into(), format!("{checksum:016x}"))];
-    let file =
-        safetensors::serialize(views, Some(metadata.into())).map_err(|e| Error::damaged(&path, e.to_string()))?;
-    write_whole(&path, &sorted_header(&path, &file)?)
+    let mut metadata = HashMap::from([("format".into(), "pt".into()), ("checksum".into(), format!("{checksum:016x}"))]);
+    metadata.extend(text.map(|text| ("text".into(), text.into())));
+    let file = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::damaged(path, e.to_string()))?;
+    write_whole(path, &sorted_header(path, &file)?)
 }
 
 /// The same file with its header's keys sorted: the library writes metadata in a random order, and equal weights

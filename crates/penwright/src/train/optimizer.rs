@@ -33,6 +33,20 @@ impl AdamW {
         AdamW { first: zeros.clone(), second: zeros, decaying, betas, step: 0 }
     }
 
+    /// First and second moments, laid out like the arena.
+    pub fn moments(&self) -> (&[f32], &[f32]) {
+        (&self.first, &self.second)
+    }
+
+    /// Takes up moments after `step` updates; false when they belong to another arena.
+    pub fn restore(&mut self, first: Vec<f32>, second: Vec<f32>, step: u64) -> bool {
+        if first.len() != self.first.len() || second.len() != self.second.len() {
+            return false;
+        }
+        (self.first, self.second, self.step) = (first, second, step as i32);
+        true
+    }
+
     /// `p -= lr (m̂ / (√v̂ + ε) + λ p)`, the decay λ on matrices only; the gradient is multiplied by `scale`
     /// first and left as it is.
     pub fn update(&mut self, params: &mut [f32], grads: &[f32], scale: f32, lr: f32, decay: f32) {

@@ -1,0 +1,64 @@
+//! Training that is killed outright, at any moment, and resumed ends with the same weights as if left alone.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const KILLS: usize = 20;
+
+fn command(text: &Path, out: &Path, model: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_penwright"));
+    command.arg("train").arg(text).arg("--out").arg(out).args(["--model", model]);
+    command.args("--quiet --layers 2 --width 32 --batch 4 --context 24 --dropout 0.1 --steps 600".split(' '));
+    command.args("--eval-every 50 --checkpoint-every 0.02s --resume --sample-every 0".split(' '));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+#[test]
+fn killed_at_random_moments_and_resumed() {
+    // The moments are random anew each time; what must come out is not.
+    let mut seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
+    let mut random = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    for model in ["gpt2", "lstm"] {
+        let dir = tempfile::tempdir().unwrap();
+        let text = dir.path().join("text.txt");
+        let lines: String = (0..900).map(|n| format!("The bell rang {} times in tower {n}.\n", n * n % 13)).collect();
+        std::fs::write(&text, lines).unwrap();
+        let undisturbed = dir.path().join("undisturbed");
+        let start = std::time::Instant::now();
+        assert!(command(&text, &undisturbed, model).status().unwrap().success());
+        let whole = start.elapsed();
+        let weights = |run: &Path| std::fs::read(run.join("model.safetensors")).unwrap();
+        let expected = weights(&undisturbed);
+        let (mut kills, mut out, mut finished) = (0, dir.path().join("run0"), 0);
+        while kills < KILLS || finished == 0 {
+            let mut child = command(&text, &out, model).spawn().unwrap();
+            let most = if kills < KILLS { whole.as_millis() as u64 / 2 } else { 600_000 };
+            let deadline = std::time::Instant::now() + Duration::from_millis(5 + random(most.max(20)));
+            let status = loop {
+                match child.try_wait().unwrap() {
+                    None if std::time::Instant::now() < deadline || kills >= KILLS => {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    status => break status,
+                }
+            };
+            if let Some(status) = status {
+                assert!(status.success(), "a resumed run failed after {kills} kills");
+                assert!(weights(&out) == expected, "{model}: other weights after {kills} kills");
+                finished += 1;
+                out = dir.path().join(format!("run{finished}"));
+            } else {
+                child.kill().unwrap(); // SIGKILL on Unix
+                child.wait().unwrap();
+                kills += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The settings of a training run beside the model's shape.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Schedule;
+use crate::{Error, Result};
+
+/// How long to train.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Length {
+    /// A number of optimizer steps.
+    Steps(u64),
+    /// A number of passes over the training text.
+    Epochs(f64),
+    /// A time: the speed is measured in the first steps and the schedule laid to end in time.
+    Budget(Duration),
+}
+
+/// The settings of a training run beside the model's shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainOptions {
+    /// How long.
+    pub length: Length,
+    /// Texts side by side.
+    pub batch: usize,
+    /// Tokens of each text a step.
+    pub context: usize,
+    /// Batches whose gradients are averaged for one step.
+    pub accumulate: usize,
+    /// Peak learning rate.
+    pub lr: f32,
+    /// Form of the learning rate.
+    pub schedule: Schedule,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// Weight decay on matrices.
+    pub weight_decay: f32,
+    /// Largest global norm of the gradient.
+    pub clip: f32,
+    /// Dropout rate.
+    pub dropout: f32,
+    /// Seed of weights, batches and dropout.
+    pub seed: u64,
+    /// Steps between validations; `None` leaves it to the length: twenty in all.
+    pub eval_every: Option<u64>,
+    /// Steps between samples; `None` for a sample at each validation, zero for none.
+    pub sample_every: Option<u64>,
+    /// Validations without improvement after which training stops.
+    pub patience: Option<u64>,
+    /// Time between checkpoints for [`resume`](Self::resume); it changes no result.
+    #[serde(skip, default = "checkpoint_every")]
+    pub checkpoint_every: Duration,
+    /// Goes on from the last checkpoint in the run directory, if there is one.
+    #[serde(skip)]
+    pub resume: bool,
+}
+
+fn checkpoint_every() -> Duration {
+    Duration::from_secs(60)
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        TrainOptions {
+            length: Length::Steps(2000),
+            batch: 12,
+            context: 64,
+            accumulate: 1,
+            lr: 1e-3,
+            schedule: Schedule::Cosine,
+            warmup: 100,
+            weight_decay: 0.1,
+            clip: 1.0,
+            dropout: 0.0,
+            seed: 0,
+            eval_every: None,
+            sample_every: Some(0),
+            patience: None,
+            checkpoint_every: checkpoint_every(),
+            resume: false,
+        }
+    }
+}
+
+impl TrainOptions {
+    /// Tokens that one optimizer step reads.
+    pub fn step_tokens(&self) -> u64 {
+        (self.batch * self.context * self.accumulate) as u64
+    }
+
+    /// # Errors
+    /// When a value cannot work; the sentence names its flag.
+    pub(super) fn check(&self) -> Result<()> {
+        for (name, value) in [("batch", self.batch), ("context", self.context), ("accumulate", self.accumulate)] {
+            if value == 0 || value > 1 << 24 {
+                return Err(Error::setting(name, format!("{value} is not between 1 and {}", 1 << 24)));
+            }
+        }
+        for (name, value) in [("lr", self.lr), ("clip", self.clip)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(Error::setting(name, format!("{value} is not a positive number")));
+            }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::setting("dropout", format!("{} is not at least 0 and below 1", self.dropout)));
+        }
+        if !self.weight_decay.is_finite() || self.weight_decay < 0.0 {
+            return Err(Error::setting("weight-decay", format!("{} is not a number from 0 up", self.weight_decay)));
+        }
+        if self.eval_every == Some(0) {
+            return Err(Error::setting("eval-every", "must be at least 1"));
+        }
+        match self.length {
+            Length::Epochs(epochs) if !(epochs > 0.0 && epochs.is_finite()) => {
+                Err(Error::setting("epochs", format!("{epochs} is not a positive number")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn diverged(&self, what: &'static str, value: f32, step: u64, run: &Path) -> Error {
+        Error::Diverged { what, value, step, run: run.to_path_buf() }
+    }
+}

@@ -1,0 +1,416 @@
+//! The training loop.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::checkpoint::{self, Progress};
+use super::metrics::Metrics;
+use super::{AdamW, Batches, Event, Length, TrainOptions, global_norm, token_stream};
+use crate::generate::{Sampling, generate};
+use crate::layers::Dropout;
+use crate::model::Trainable;
+use crate::run::{self, ModelConfig, save_weights};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// Steps between reports.
+const REPORT: u64 = 10;
+/// Validations in a run whose `eval_every` is not given.
+const EVALS: u64 = 20;
+/// The part of a budget in which the speed is measured, and steps taken at least.
+const PROBE: (f64, u64) = (0.04, 5);
+/// Tokens of a sample shown as training goes.
+const SAMPLE: usize = 200;
+
+/// The texts of a run: to train on and to validate on.
+#[derive(Clone, Copy, Debug)]
+pub struct Texts<'a> {
+    /// To train on.
+    pub train: &'a [&'a str],
+    /// Held out.
+    pub val: &'a [&'a str],
+}
+
+/// How training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It went its whole length.
+    Finished,
+    /// Validation had not improved for as long as the patience.
+    OutOfPatience,
+    /// It was asked to stop; it can be resumed.
+    Interrupted,
+}
+
+impl Outcome {
+    fn reason(self) -> &'static str {
+        match self {
+            Outcome::Finished => "finished",
+            Outcome::OutOfPatience => "patience",
+            Outcome::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Trains a model and keeps the weights of the lowest validation loss in the directory `out`. `stop` ends it after
+/// the step at hand, saving a checkpoint. With [`TrainOptions::resume`] it goes on from the last checkpoint, to
+/// the bit.
+///
+/// # Errors
+/// When a setting or text cannot work, memory is short, the loss is not finite, or writing fails.
+pub fn train(
+    config: &ModelConfig,
+    tokenizer: &Tokenizer,
+    texts: Texts<'_>,
+    options: &TrainOptions,
+    out: &Path,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Outcome> {
+    options.check()?;
+    config.check_memory(options)?;
+    let train_tokens = token_stream(tokenizer, texts.train);
+    let val_tokens = token_stream(tokenizer, texts.val);
+    if val_tokens.len() <= texts.val.len() {
+        return Err(Error::Text("the validation part is empty; use a longer text or give one with --val".into()));
+    }
+    let val_chars: usize = texts.val.iter().map(|text| text.chars().count()).sum();
+    let mut model = config.build(options.seed)?;
+    let batches = Batches::new(&train_tokens, options.batch, options.context, model.kind(), options.seed)?;
+    let mut optimizer = AdamW::new(model.params());
+    let fingerprint = fingerprint(config, options, &train_tokens, &val_tokens);
+    let resumed = if options.resume { checkpoint::load(out, &mut *model, &mut optimizer)? } else { None };
+    let progress = match resumed {
+        Some(progress) if progress.fingerprint == fingerprint => progress,
+        Some(progress) => return Err(differs(out, &progress.fingerprint, &fingerprint)),
+        None => {
+            run::create(out, config, tokenizer)?;
+            forget(out)?;
+            first_progress(options, fingerprint, train_tokens.len() as u64)
+        }
+    };
+    let metrics = Metrics::open(out, progress.metrics)?;
+    let grads = vec![0.0; model.params().data.len()];
+    let trainer = Trainer {
+        model,
+        optimizer,
+        grads,
+        batches,
+        tokenizer,
+        options,
+        val_tokens: &val_tokens,
+        val_chars,
+        train_len: train_tokens.len(),
+        out: out.to_path_buf(),
+        metrics,
+        on_event,
+        started: Instant::now() - std::time::Duration::from_secs_f64(progress.elapsed),
+        progress,
+    };
+    trainer.run(config, stop)
+}
+
+/// What must be equal for a run to be resumed: shape, settings and texts, as readable JSON.
+fn fingerprint(config: &ModelConfig, options: &TrainOptions, train: &[u32], val: &[u32]) -> String {
+    let digest = |tokens: &[u32]| {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        tokens.iter().for_each(|t| hash.update(&t.to_le_bytes()));
+        format!("{:016x}", hash.digest())
+    };
+    serde_json::json!({"model": config, "options": options, "train text": digest(train), "validation text": digest(val)})
+        .to_string()
+}
+
+fn differs(out: &Path, before: &str, now: &str) -> Error {
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+    let (before, now) = (parse(before), parse(now));
+    let mut names = Vec::new();
+    for part in ["model", "options"] {
+        let keys = now[part].as_object().into_iter().flatten();
+        names.extend(keys.filter(|(key, value)| before[part][key.as_str()] != **value).map(|(key, _)| key.clone()));
+    }
+    names.extend(["train text", "validation text"].iter().filter(|&&k| before[k] != now[k]).map(ToString::to_string));
+    let problem = format!(
+        "was started with another {}; give the same to resume, or leave out --resume to start anew",
+        names.join(", ")
+    );
+    Error::damaged(out, problem)
+}
+
+/// A new run in the directory of an old one must not find the old one's leavings.
+fn forget(out: &Path) -> Result<()> {
+    for path in [checkpoint::path(out), out.join(run::WEIGHTS)] {
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("replace", &path)(e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64) -> Progress {
+    let total = match options.length {
+        Length::Steps(steps) => Some(steps),
+        Length::Epochs(epochs) => Some((epochs * train_tokens as f64 / options.step_tokens() as f64).ceil() as u64),
+        Length::Budget(_) => None,
+    };
+    let eval_every = options.eval_every.unwrap_or(total.map_or(u64::MAX, |t| t.div_ceil(EVALS).max(1)));
+    Progress {
+        fingerprint,
+        total,
+        eval_every,
+        step: 0,
+        best: None,
+        since_best: 0,
+        elapsed: 0.0,
+        validating: 0.0,
+        losses: (0.0, 0),
+        metrics: 0,
+        finished: None,
+    }
+}
+
+struct Trainer<'a> {
+    model: Box<dyn Trainable>,
+    optimizer: AdamW,
+    grads: Vec<f32>,
+    batches: Batches<'a>,
+    tokenizer: &'a Tokenizer,
+    options: &'a TrainOptions,
+    val_tokens: &'a [u32],
+    val_chars: usize,
+    train_len: usize,
+    out: PathBuf,
+    metrics: Metrics,
+    on_event: &'a mut dyn FnMut(&Event),
+    /// When training would have begun had it never been interrupted.
+    started: Instant,
+    progress: Progress,
+}
+
+impl Trainer<'_> {
+    fn run(mut self, config: &ModelConfig, stop: &AtomicBool) -> Result<Outcome> {
+        let plan = Event::Plan {
+            model: self.model.kind().to_string(),
+            params: self.model.num_params(),
+            train_tokens: self.train_len as u64,
+            val_tokens: self.val_tokens.len() as u64,
+            steps: self.progress.total,
+            memory_bytes: config.memory(self.options),
+            flops_per_token: config.flops_per_token(),
+            resumed_at: self.progress.step,
+        };
+        self.emit(plan)?;
+        let mut saved = Instant::now();
+        let outcome = loop {
+            if self.is_over() {
+                break self.finish()?;
+            }
+            if stop.load(Ordering::Relaxed) {
+                self.keep_for_later()?;
+                break Outcome::Interrupted;
+            }
+            self.step()?;
+            self.lay_schedule();
+            if !self.is_over() && self.progress.step.is_multiple_of(self.progress.eval_every) {
+                self.evaluate()?;
+                if self.options.patience.is_some_and(|p| self.progress.since_best >= p) {
+                    self.progress.finished = Some(Outcome::OutOfPatience.reason().into());
+                    break self.finish()?;
+                }
+            }
+            self.sample()?;
+            if saved.elapsed() >= self.options.checkpoint_every {
+                self.checkpoint()?;
+                saved = Instant::now();
+            }
+        };
+        let done = Event::Done {
+            run: self.out.display().to_string(),
+            reason: outcome.reason().into(),
+            steps: self.progress.step,
+            tokens: self.tokens(),
+            elapsed_s: self.elapsed(),
+            best_val_loss: self.progress.best.map(|b| b.0),
+            best_val_bits_per_char: self.progress.best.map(|b| b.1),
+            params: self.model.num_params(),
+        };
+        self.emit(done)?;
+        Ok(outcome)
+    }
+
+    fn is_over(&self) -> bool {
+        self.progress.finished.is_some() || self.progress.total.is_some_and(|total| self.progress.step >= total)
+    }
+
+    /// The last validation; a resumed run that had come to its end does nothing more.
+    fn finish(&mut self) -> Result<Outcome> {
+        let outcome = match self.progress.finished.as_deref() {
+            Some("patience") => Outcome::OutOfPatience,
+            Some(_) => return Ok(Outcome::Finished),
+            None => {
+                self.evaluate()?;
+                Outcome::Finished
+            }
+        };
+        self.progress.finished = Some(outcome.reason().into());
+        self.checkpoint()?;
+        Ok(outcome)
+    }
+
+    /// A run that is stopped before its first validation still leaves a model to write with.
+    fn keep_for_later(&mut self) -> Result<()> {
+        if self.progress.best.is_none() {
+            save_weights(&self.out, self.model.params())?;
+        }
+        self.checkpoint()
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        self.progress.elapsed = self.elapsed();
+        self.progress.metrics = self.metrics.length();
+        checkpoint::save(&self.out, &*self.model, &self.optimizer, &self.progress)
+    }
+
+    fn emit(&mut self, event: Event) -> Result<()> {
+        (self.on_event)(&event);
+        self.metrics.add(&event)
+    }
+
+    fn elapsed(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    fn tokens(&self) -> u64 {
+        self.progress.step * self.options.step_tokens()
+    }
+
+    /// One optimizer step: `accumulate` batches forward and backward, clipping, update.
+    fn step(&mut self) -> Result<()> {
+        let (options, step) = (self.options, self.progress.step);
+        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        let mut loss = 0.0;
+        self.grads.fill(0.0);
+        for part in 0..options.accumulate as u64 {
+            let batch = step * options.accumulate as u64 + part;
+            if self.batches.begins_pass(batch) {
+                self.model.reset_streams();
+            }
+            self.batches.get(batch, &mut inputs, &mut targets);
+            let dropout = Dropout::new(options.dropout, options.seed, batch);
+            loss += self.model.train_step(&inputs, &targets, options.batch, &mut self.grads, dropout);
+        }
+        let parts = options.accumulate as f32;
+        let (loss, norm) = (loss / f64::from(parts), global_norm(&self.grads) / parts);
+        for (what, value) in [("loss", loss as f32), ("gradient norm", norm)] {
+            if !value.is_finite() {
+                return Err(options.diverged(what, value, step + 1, &self.out));
+            }
+        }
+        let lr = self.learning_rate();
+        let scale = if norm > options.clip { options.clip / norm } else { 1.0 } / parts;
+        self.optimizer.update(&mut self.model.params_mut().data, &self.grads, scale, lr, options.weight_decay);
+        self.progress.step += 1;
+        self.progress.losses = (self.progress.losses.0 + loss, self.progress.losses.1 + 1);
+        if self.progress.step.is_multiple_of(REPORT) { self.report(lr, norm) } else { Ok(()) }
+    }
+
+    fn learning_rate(&self) -> f32 {
+        let (step, options) = (self.progress.step, self.options);
+        let done = self.progress.total.map_or(0.0, |total| step as f64 / total.max(1) as f64);
+        // A short run warms up over its first tenth.
+        let warmup = options.warmup.min(self.progress.total.unwrap_or(u64::MAX) / 10).max(1);
+        let warm = ((step + 1) as f64 / warmup as f64).min(1.0);
+        (f64::from(options.lr) * warm * options.schedule.factor(done)) as f32
+    }
+
+    fn report(&mut self, lr: f32, grad_norm: f32) -> Result<()> {
+        let (sum, count) = std::mem::take(&mut self.progress.losses);
+        let (tokens, elapsed_s) = (self.tokens(), self.elapsed());
+        self.emit(Event::Step {
+            step: self.progress.step,
+            steps: self.progress.total,
+            tokens,
+            epoch: tokens as f64 / self.train_len as f64,
+            elapsed_s,
+            train_loss: sum / count.max(1) as f64,
+            lr,
+            grad_norm,
+            tokens_per_s: tokens as f64 / (elapsed_s - self.progress.validating).max(1e-9),
+        })
+    }
+
+    /// Scores the whole validation text and keeps the weights when they are the best so far.
+    fn evaluate(&mut self) -> Result<()> {
+        let before = self.elapsed();
+        let val_loss = self.model.validate(self.val_tokens)?;
+        let bits = val_loss * (self.val_tokens.len() - 1) as f64 / self.val_chars as f64 / std::f64::consts::LN_2;
+        let step = self.progress.step;
+        if !val_loss.is_finite() {
+            return Err(self.options.diverged("validation loss", val_loss as f32, step, &self.out));
+        }
+        if self.progress.best.is_none_or(|best| val_loss < best.0) {
+            save_weights(&self.out, self.model.params())?;
+            (self.progress.best, self.progress.since_best) = (Some((val_loss, bits)), 0);
+        } else {
+            self.progress.since_best += 1;
+        }
+        self.progress.validating += self.elapsed() - before;
+        self.emit(Event::Eval { step, elapsed_s: self.elapsed(), val_loss, val_bits_per_char: bits })?;
+        self.relay();
+        Ok(())
+    }
+
+    fn sample(&mut self) -> Result<()> {
+        let every = match self.options.sample_every {
+            Some(0) => return Ok(()),
+            Some(every) => every,
+            None => self.progress.eval_every,
+        };
+        if !self.progress.step.is_multiple_of(every) {
+            return Ok(());
+        }
+        let before = self.elapsed();
+        let sampling = Sampling { seed: self.options.seed, ..Sampling::default() };
+        let sample = generate(&self.model.snapshot(), self.tokenizer, "", SAMPLE, &sampling, &mut |_| {})?;
+        self.progress.validating += self.elapsed() - before;
+        self.emit(Event::Sample { step: self.progress.step, text: sample.text })
+    }
+
+    /// Once a budget's speed is known, fixes the number of steps and of validations.
+    fn lay_schedule(&mut self) {
+        let Length::Budget(budget) = self.options.length else { return };
+        if self.progress.total.is_some() && self.elapsed() >= budget.as_secs_f64() {
+            self.progress.total = Some(self.progress.step);
+        }
+        let measured = self.progress.step >= PROBE.1 && self.elapsed() >= PROBE.0 * budget.as_secs_f64();
+        if self.progress.total.is_none() && (measured || self.elapsed() >= budget.as_secs_f64()) {
+            // A validation is guessed to cost a third of training on as many tokens until one is measured.
+            let guess = self.val_tokens.len() as f64 * self.step_seconds() / self.options.step_tokens() as f64 / 3.0;
+            let left = (budget.as_secs_f64() - self.elapsed()).max(0.0);
+            let evals = ((0.1 * left / guess.max(1e-9)) as u64).clamp(1, EVALS);
+            let steps = ((left - evals as f64 * guess) / self.step_seconds()).max(0.0) as u64;
+            self.progress.total = Some(self.progress.step + steps);
+            self.progress.eval_every = self.options.eval_every.unwrap_or((steps / evals).max(1));
+        }
+    }
+
+    /// After each validation the end is laid anew, for a machine that has become slower or faster.
+    fn relay(&mut self) {
+        let (Length::Budget(budget), Some(total)) = (self.options.length, self.progress.total) else { return };
+        let step = self.progress.step;
+        if step < total {
+            let done = (step / self.progress.eval_every).max(1);
+            let to_come = (total - step).div_ceil(self.progress.eval_every);
+            let evals = self.progress.validating / done as f64 * to_come as f64;
+            let left = budget.as_secs_f64() - self.elapsed() - evals;
+            self.progress.total = Some(step + (left / self.step_seconds()).max(0.0) as u64);
+        }
+    }
+
+    /// Seconds of a step, on average.
+    fn step_seconds(&self) -> f64 {
+        ((self.elapsed() - self.progress.validating) / self.progress.step.max(1) as f64).max(1e-9)
+    }
+}
