@@ -30,7 +30,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Trains a model on texts and writes a run directory
-    Train(Train),
+    Train(Box<Train>),
     /// Writes from a run, streaming
     Generate(Generate),
     /// Loss, perplexity and bits per character of a run on a text
