@@ -1,6 +1,8 @@
 //! An LSTM language model: embedding, stacked LSTM layers, output layer. Tensors are named as
 //! `torch.nn.Embedding`, `torch.nn.LSTM` and `torch.nn.Linear` name them.
 
+mod session;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,8 +10,9 @@ use penwright_kernels::{Matrix, matmul};
 use serde::{Deserialize, Serialize};
 
 use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
-use crate::layers::{Dropout, Layout, Linear, cross_entropy, log_softmax, lstm_cell, lstm_cell_backward};
+use crate::layers::{Dropout, Layout, Linear, cross_entropy, lstm_cell, lstm_cell_backward};
 use crate::{Error, Result};
+use session::LstmSession;
 
 /// The shape of an LSTM.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -277,8 +280,7 @@ impl LanguageModel for Lstm {
     }
 
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
-        let stream = (State::new(&self.config, 1), vec![0.0; self.config.vocab]);
-        Ok(Box::new(LstmSession { streams: vec![stream; streams], model: self, saved: Saved::default() }))
+        Ok(Box::new(LstmSession::new(self, streams)))
     }
 
     fn score(
@@ -364,50 +366,6 @@ impl Trainable for Lstm {
     fn into_model(mut self: Box<Self>) -> Arc<dyn LanguageModel> {
         self.saved = Saved::default();
         Arc::new(*self)
-    }
-}
-
-struct LstmSession {
-    model: Arc<Lstm>,
-    streams: Vec<(State, Vec<f32>)>,
-    saved: Saved,
-}
-
-impl Session for LstmSession {
-    fn streams(&self) -> usize {
-        self.streams.len()
-    }
-
-    fn feed(&mut self, stream: usize, tokens: &[u32]) -> Result<()> {
-        let vocab = self.model.config.vocab;
-        check_tokens(tokens, vocab)?;
-        let (state, log_probs) = &mut self.streams[stream];
-        if !tokens.is_empty() {
-            self.model.forward(&mut self.saved, tokens, state, Dropout::OFF);
-            log_probs.copy_from_slice(&self.saved.logits[(tokens.len() - 1) * vocab..]);
-            log_softmax(log_probs);
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, streams: &[usize], tokens: &[u32]) -> Result<()> {
-        streams.iter().zip(tokens).try_for_each(|(&s, &t)| self.feed(s, &[t]))
-    }
-
-    fn log_probs(&self, stream: usize) -> &[f32] {
-        &self.streams[stream].1
-    }
-
-    fn copy(&mut self, from: usize, to: usize) {
-        self.streams[to] = self.streams[from].clone();
-    }
-
-    fn select(&mut self, parents: &[usize]) {
-        self.streams = parents.iter().map(|&p| self.streams[p].clone()).collect();
-    }
-
-    fn reset(&mut self, stream: usize) {
-        self.streams[stream].0 = State::new(&self.model.config, 1);
     }
 }
 

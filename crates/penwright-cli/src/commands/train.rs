@@ -1,57 +1,19 @@
-//! The commands: each calls the library and prints what it says.
+//! `penwright train`.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use penwright::corpus::{self, Document};
-use penwright::generate::{Sampling, generate};
-use penwright::model::{Gpt2Config, LstmConfig, mean_score};
-use penwright::run::{ModelConfig, Run};
+use penwright::model::{Gpt2Config, LstmConfig};
+use penwright::run::ModelConfig;
 use penwright::tokenizer::{self, Tokenizer};
-use penwright::train::{Event, Length, Outcome, Texts, TrainOptions, token_stream, train};
-use serde_json::json;
+use penwright::train::{Event, Length, Outcome, Texts, TrainOptions, train};
 
-use crate::args::{Cli, Command, Eval, Generate, Level, Model, Schedule, Train};
+use super::{Failure, name, texts};
+use crate::args::{Cli, Level, Model, Schedule, Train};
 
-/// How a command fails.
-pub(crate) enum Failure {
-    /// Stopped by the person, with what was done saved.
-    Interrupted(String),
-    Usage(String),
-    Failed(String),
-    ClosedPipe,
-}
-
-impl From<penwright::Error> for Failure {
-    fn from(error: penwright::Error) -> Self {
-        match error {
-            penwright::Error::Setting { .. } => Failure::Usage(error.to_string()),
-            _ => Failure::Failed(error.to_string()),
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
-            _ => Failure::Failed(format!("cannot write to standard output: {error}")),
-        }
-    }
-}
-
-pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
-    match &cli.command {
-        Command::Train(args) => run_train(cli, args),
-        Command::Generate(args) => run_generate(cli, args),
-        Command::Eval(args) => run_eval(cli, args),
-    }
-}
-
-fn run_train(cli: &Cli, args: &Train) -> Result<(), Failure> {
+pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
     let documents = corpus::read(&args.text)?;
     let held_out: Vec<Document>;
     let (training, validation) = match &args.val {
@@ -92,7 +54,7 @@ fn run_train(cli: &Cli, args: &Train) -> Result<(), Failure> {
 }
 
 /// A flag that Ctrl-C or a request to terminate raises; a second Ctrl-C ends the program at once.
-fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = stop.clone();
     let handler = move || {
@@ -102,10 +64,6 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
     };
     ctrlc::set_handler(handler).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
     Ok(stop)
-}
-
-fn texts(documents: &[Document]) -> Vec<&str> {
-    documents.iter().map(|d| d.text.as_str()).collect()
 }
 
 fn model_config(args: &Train, vocab: usize) -> ModelConfig {
@@ -184,76 +142,4 @@ fn progress_line(event: &Event) -> String {
             format!("{reason}: {steps} steps in {elapsed_s:.1} s, {best}; the run is in {run}")
         }
     }
-}
-
-fn run_generate(cli: &Cli, args: &Generate) -> Result<(), Failure> {
-    let start = Instant::now();
-    let run = Run::open(&args.run)?;
-    let load_s = start.elapsed().as_secs_f64();
-    let sampling = Sampling {
-        temperature: if args.greedy { 0.0 } else { args.temperature },
-        top_k: args.top_k,
-        top_p: args.top_p,
-        seed: args.seed,
-    };
-    let mut out = io::stdout();
-    let mut written = Ok(());
-    let mut show = |text: &str| {
-        if !cli.json && written.is_ok() {
-            written = write!(out, "{text}").and_then(|()| out.flush());
-        }
-    };
-    show(&args.prompt);
-    let start = Instant::now();
-    let sample = generate(&run.model, &run.tokenizer, &args.prompt, args.tokens, &sampling, &mut show)?;
-    written?;
-    if cli.json {
-        let rate = sample.tokens as f64 / start.elapsed().as_secs_f64();
-        let sample = json!({
-            "text": sample.text, "tokens": sample.tokens, "finish_reason": sample.finish_reason, "log_prob": sample.log_prob
-        });
-        let prompt_tokens = run.tokenizer.encode(&args.prompt).len();
-        writeln!(
-            out,
-            "{}",
-            json!({"samples": [sample], "prompt_tokens": prompt_tokens, "decode_tokens_per_s": rate, "load_s": load_s})
-        )?;
-    } else {
-        writeln!(out)?;
-    }
-    Ok(())
-}
-
-fn run_eval(cli: &Cli, args: &Eval) -> Result<(), Failure> {
-    let run = Run::open(&args.run)?;
-    let documents = corpus::read(&args.text)?;
-    let tokens = token_stream(&run.tokenizer, &texts(&documents));
-    let start = Instant::now();
-    let (nats, top1) = mean_score(&*run.model, &tokens, args.stride)?;
-    let seconds = start.elapsed().as_secs_f64();
-    let chars: usize = documents.iter().map(|d| d.text.chars().count()).sum();
-    let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
-    let scored = tokens.len() - 1;
-    let bits = nats * scored as f64 / std::f64::consts::LN_2;
-    let mut out = io::stdout();
-    if cli.json {
-        let result = json!({
-            "run": name(&args.run), "model": run.model.kind(), "tokenizer": run.tokenizer.level(),
-            "params": run.model.num_params(), "tokens": scored, "chars": chars, "bytes": bytes,
-            "nats_per_token": nats, "perplexity": nats.exp(), "bits_per_char": bits / chars as f64,
-            "bits_per_byte": bits / bytes as f64, "top1_accuracy": top1, "tokens_per_s": scored as f64 / seconds
-        });
-        writeln!(out, "{result}")?;
-    } else {
-        writeln!(out, "{} ({}, {} parameters)", name(&args.run), run.model.kind(), run.model.num_params())?;
-        writeln!(out, "  loss                {nats:.4} nats per token over {scored} tokens")?;
-        writeln!(out, "  perplexity          {:.4}", nats.exp())?;
-        writeln!(out, "  bits per character  {:.4}", bits / chars as f64)?;
-        writeln!(out, "  top-1 accuracy      {:.2} %", 100.0 * top1)?;
-    }
-    Ok(())
-}
-
-fn name(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -1,0 +1,55 @@
+//! The commands: each calls the library and prints what it says.
+
+mod eval;
+mod generate;
+mod train;
+
+use std::io;
+use std::path::Path;
+
+use penwright::corpus::Document;
+
+use crate::args::{Cli, Command};
+
+/// How a command fails.
+pub(crate) enum Failure {
+    /// Stopped by the person, with what was done saved.
+    Interrupted(String),
+    Usage(String),
+    Failed(String),
+    ClosedPipe,
+}
+
+impl From<penwright::Error> for Failure {
+    fn from(error: penwright::Error) -> Self {
+        match error {
+            penwright::Error::Setting { .. } => Failure::Usage(error.to_string()),
+            _ => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
+            _ => Failure::Failed(format!("cannot write to standard output: {error}")),
+        }
+    }
+}
+
+pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Train(args) => train::run(cli, args),
+        Command::Generate(args) => generate::run(cli, args),
+        Command::Eval(args) => eval::run(cli, args),
+    }
+}
+
+fn texts(documents: &[Document]) -> Vec<&str> {
+    documents.iter().map(|d| d.text.as_str()).collect()
+}
+
+fn name(path: &Path) -> String {
+    path.display().to_string()
+}
