@@ -12,6 +12,7 @@
 //! [`Error`] values.
 
 pub mod corpus;
+pub mod duration;
 pub mod error;
 pub mod generate;
 pub mod layers;

@@ -1,38 +1,28 @@
 //! `penwright train`.
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use penwright::corpus::{self, Document};
-use penwright::model::{Gpt2Config, LstmConfig};
-use penwright::run::ModelConfig;
-use penwright::tokenizer::{self, Tokenizer};
-use penwright::train::{Event, Length, Outcome, Texts, TrainOptions, train};
+use penwright::train::{Event, Job, Outcome, Plan, SETTINGS, Settings};
 
-use super::{Failure, name, texts};
-use crate::args::{Cli, Level, Model, Schedule, Train};
+use super::{Failure, name};
+use crate::args::{Cli, Train};
 
 pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
-    let documents = corpus::read(&args.text)?;
-    let held_out: Vec<Document>;
-    let (training, validation) = match &args.val {
-        Some(path) => {
-            held_out = corpus::read(std::slice::from_ref(path))?;
-            (texts(&documents), texts(&held_out))
-        }
-        None => corpus::split(&documents, args.val_fraction)?,
-    };
-    let level = match args.level {
-        Level::Char => tokenizer::Level::Char,
-    };
-    let tokenizer = Tokenizer::train(level, &training);
-    let config = model_config(args, tokenizer.vocab_size());
-    let options = train_options(cli, args);
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs/latest"));
+    let mut settings = settings(args, &out)?;
+    if cli.json || cli.quiet {
+        settings.sample_every = settings.sample_every.or(Some(0));
+    }
+    let job = Job::prepare(settings, &mut |_| {})?;
+    if args.dry_run {
+        return show_plan(cli, &job.plan()?);
+    }
     let mut closed = Ok(());
     let stop = stop_on_interrupt()?;
-    let texts = Texts { train: &training, val: &validation };
-    let outcome = train(&config, &tokenizer, texts, &options, &args.out, &stop, &mut |event| {
+    let outcome = job.run(&out, args.resume, &stop, &mut |event| {
         if cli.json {
             let line = serde_json::to_string(event).unwrap_or_default();
             let written = writeln!(io::stdout(), "{line}");
@@ -46,11 +36,55 @@ pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
     closed?;
     match outcome {
         Outcome::Interrupted => Err(Failure::Interrupted(format!(
-            "interrupted; the run is saved in {}; go on with the same command and --resume",
-            name(&args.out)
+            "interrupted; the run is saved in {}; go on with: penwright train --out {} --resume",
+            name(&out),
+            name(&out)
         ))),
         Outcome::Finished | Outcome::OutOfPatience => Ok(()),
     }
+}
+
+/// Flags before --set before --config; a resumed run has the settings that it was started with below them.
+fn settings(args: &Train, out: &Path) -> Result<Settings, Failure> {
+    let mut settings = Settings::default();
+    let started = out.join(SETTINGS);
+    if args.resume && started.exists() {
+        settings = Settings::load(&started)?;
+    }
+    if let Some(path) = &args.config {
+        settings = Settings::load(path)?.over(settings);
+    }
+    for assignment in &args.set {
+        settings = settings.set(assignment)?;
+    }
+    settings = args.settings()?.over(settings);
+    if settings.text.is_empty() {
+        let message = "no text was given; name files or folders to train on, or - for standard input";
+        return Err(Failure::Usage(message.into()));
+    }
+    Ok(settings)
+}
+
+fn show_plan(cli: &Cli, plan: &Plan) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    if cli.json {
+        let mut json = serde_json::to_value(plan).unwrap_or_default();
+        json["event"] = "plan".into();
+        writeln!(out, "{json}")?;
+        return Ok(());
+    }
+    let bytes = penwright::error::bytes;
+    writeln!(out, "model         {}, vocabulary of {}", plan.model, plan.vocab)?;
+    writeln!(out, "tokens        {} to train on, {} to validate on", plan.train_tokens, plan.val_tokens)?;
+    if let (Some(step), Some(steps), Some(seconds)) = (plan.step_seconds, plan.steps, plan.seconds) {
+        writeln!(out, "parameters    {}", plan.params)?;
+        writeln!(out, "memory        {} of {} free", bytes(plan.memory_bytes), bytes(plan.free_bytes))?;
+        writeln!(out, "computation   {:.1} MFLOP a token", plan.flops_per_token / 1e6)?;
+        writeln!(out, "time          {steps} steps of {:.1} ms: {seconds:.0} s, and the validations", step * 1e3)?;
+    } else {
+        writeln!(out, "time          seconds: an n-gram model is counted, not trained in steps")?;
+    }
+    Ok(())
 }
 
 /// A flag that Ctrl-C or a request to terminate raises; a second Ctrl-C ends the program at once.
@@ -64,59 +98,6 @@ pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
     };
     ctrlc::set_handler(handler).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
     Ok(stop)
-}
-
-fn model_config(args: &Train, vocab: usize) -> ModelConfig {
-    match args.model {
-        Model::Gpt2 => ModelConfig::Gpt2(Gpt2Config {
-            vocab,
-            context: args.context,
-            layers: args.layers.unwrap_or(4),
-            heads: args.heads,
-            width: args.width.unwrap_or(128),
-        }),
-        Model::Lstm => ModelConfig::Lstm(LstmConfig {
-            vocab,
-            embed: args.embed,
-            hidden: args.width.unwrap_or(256),
-            layers: args.layers.unwrap_or(2),
-            tied: args.tied,
-        }),
-    }
-}
-
-fn train_options(cli: &Cli, args: &Train) -> TrainOptions {
-    use penwright::train::Schedule as Form;
-    let lstm = args.model == Model::Lstm;
-    TrainOptions {
-        length: match (args.budget, args.epochs) {
-            (Some(budget), _) => Length::Budget(budget),
-            (None, Some(epochs)) => Length::Epochs(epochs),
-            (None, None) => Length::Steps(args.steps.unwrap_or(2000)),
-        },
-        batch: args.batch.unwrap_or(if lstm { 32 } else { 12 }),
-        context: args.context,
-        lr: args.lr.unwrap_or(if lstm { 3e-3 } else { 1e-3 }),
-        schedule: match args.schedule {
-            Schedule::Cosine => Form::Cosine,
-            Schedule::Wsd => Form::Wsd,
-            Schedule::Constant => Form::Constant,
-        },
-        warmup: args.warmup,
-        weight_decay: args.weight_decay.unwrap_or(if lstm { 0.01 } else { 0.1 }),
-        clip: args.clip,
-        dropout: args.dropout.unwrap_or(if lstm { 0.2 } else { 0.0 }),
-        seed: args.seed,
-        accumulate: args.accumulate,
-        eval_every: args.eval_every,
-        sample_every: match (cli.quiet || cli.json, args.sample_every) {
-            (_, Some(every)) => Some(every),
-            (quiet, None) => quiet.then_some(0),
-        },
-        patience: args.patience,
-        checkpoint_every: args.checkpoint_every,
-        resume: args.resume,
-    }
 }
 
 fn progress_line(event: &Event) -> String {

@@ -44,8 +44,17 @@ impl<'a> Batches<'a> {
         self.kind == ModelKind::Lstm && step.is_multiple_of(self.steps_per_pass())
     }
 
+    /// Where the n-th window begins: multiples of the golden ratio, modulo one, from a random start. They spread over
+    /// the text more evenly than random numbers do, whenever one stops.
+    fn window(&self, n: u64) -> usize {
+        const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15; // 2^64 / φ
+        let places = (self.tokens.len() - self.context) as u128;
+        let point = random(self.seed, 0).wrapping_add(n.wrapping_mul(GOLDEN));
+        (u128::from(point) * places >> 64) as usize
+    }
+
     /// Inputs and targets of a step, each `[batch · context]`. An LSTM reads `batch` parallel streams on and on;
-    /// a GPT-2 reads windows at random places.
+    /// a GPT-2 reads windows spread over the text.
     pub fn get(&self, step: u64, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) {
         inputs.clear();
         targets.clear();
@@ -54,8 +63,7 @@ impl<'a> Batches<'a> {
                 let stream = (self.tokens.len() - 1) / self.batch;
                 b * stream + (step % self.steps_per_pass()) as usize * self.context
             } else {
-                let places = (self.tokens.len() - self.context) as u64;
-                (random(random(self.seed, step), b as u64) % places) as usize
+                self.window(step * self.batch as u64 + b as u64)
             };
             inputs.extend(&self.tokens[start..start + self.context]);
             targets.extend(&self.tokens[start + 1..start + self.context + 1]);

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::AdamW;
 use crate::model::Trainable;
-use crate::run::{read_floats, write_floats};
+use crate::run::{create_dir, read_floats, write_floats};
 use crate::{Error, Result};
 
+const FOLDER: &str = "state";
 const FILE: &str = "checkpoint.safetensors";
 
 /// Everything that changes as training goes, beside the arrays.
@@ -40,12 +41,13 @@ pub(super) struct Progress {
 }
 
 pub(super) fn path(run: &Path) -> PathBuf {
-    run.join(FILE)
+    run.join(FOLDER).join(FILE)
 }
 
 pub(super) fn save(run: &Path, model: &dyn Trainable, optimizer: &AdamW, progress: &Progress) -> Result<()> {
     let (first, second) = optimizer.moments();
     let carried = model.carried();
+    create_dir(&run.join(FOLDER))?;
     let arrays = [("weights", &model.params().data[..]), ("first", first), ("second", second), ("carried", &carried)];
     let text = serde_json::to_string(progress).map_err(|e| Error::damaged(path(run), e.to_string()))?;
     write_floats(&path(run), &arrays, &text)

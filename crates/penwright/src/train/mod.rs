@@ -1,21 +1,31 @@
 //! Training: batches, loss, gradients, optimizer, validation, best weights, checkpoints.
 
 mod batches;
+mod budget;
 mod checkpoint;
+mod data;
 mod event;
+mod job;
 mod metrics;
+mod ngram;
 mod optimizer;
 mod options;
 mod schedule;
+mod settings;
 mod trainer;
 
+use budget::measure;
+
 pub use batches::Batches;
+pub use data::Data;
 pub use event::Event;
+pub use job::{Job, Plan, Preparing};
 pub use metrics::read_metrics;
 pub use optimizer::{AdamW, global_norm};
 pub use options::{Length, TrainOptions};
 pub use schedule::Schedule;
-pub use trainer::{Outcome, Texts, train};
+pub use settings::{Optimizer, Precision, SETTINGS, Settings};
+pub use trainer::{Outcome, train};
 
 use crate::tokenizer::Tokenizer;
 

@@ -20,6 +20,17 @@ pub enum Length {
     Budget(Duration),
 }
 
+impl Length {
+    /// The number of optimizer steps, where no clock decides.
+    pub(super) fn steps(self, train_tokens: u64, options: &TrainOptions) -> Option<u64> {
+        match self {
+            Length::Steps(steps) => Some(steps),
+            Length::Epochs(epochs) => Some((epochs * train_tokens as f64 / options.step_tokens() as f64).ceil() as u64),
+            Length::Budget(_) => None,
+        }
+    }
+}
+
 /// The settings of a training run beside the model's shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -72,7 +83,7 @@ impl Default for TrainOptions {
             context: 64,
             accumulate: 1,
             lr: 1e-3,
-            schedule: Schedule::Cosine,
+            schedule: Schedule::default(),
             warmup: 100,
             weight_decay: 0.1,
             clip: 1.0,

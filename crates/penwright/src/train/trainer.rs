@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Progress};
 use super::metrics::Metrics;
-use super::{AdamW, Batches, Event, Length, TrainOptions, global_norm, token_stream};
+use super::{AdamW, Batches, Data, Event, TrainOptions, global_norm};
 use crate::generate::{Sampling, generate};
 use crate::layers::Dropout;
 use crate::model::Trainable;
@@ -17,20 +17,9 @@ use crate::{Error, Result};
 /// Steps between reports.
 const REPORT: u64 = 10;
 /// Validations in a run whose `eval_every` is not given.
-const EVALS: u64 = 20;
-/// The part of a budget in which the speed is measured, and steps taken at least.
-const PROBE: (f64, u64) = (0.04, 5);
+pub(super) const EVALS: u64 = 20;
 /// Tokens of a sample shown as training goes.
 const SAMPLE: usize = 200;
-
-/// The texts of a run: to train on and to validate on.
-#[derive(Clone, Copy, Debug)]
-pub struct Texts<'a> {
-    /// To train on.
-    pub train: &'a [&'a str],
-    /// Held out.
-    pub val: &'a [&'a str],
-}
 
 /// How training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +33,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn reason(self) -> &'static str {
+    pub(super) fn reason(self) -> &'static str {
         match self {
             Outcome::Finished => "finished",
             Outcome::OutOfPatience => "patience",
@@ -62,7 +51,7 @@ impl Outcome {
 pub fn train(
     config: &ModelConfig,
     tokenizer: &Tokenizer,
-    texts: Texts<'_>,
+    data: &Data,
     options: &TrainOptions,
     out: &Path,
     stop: &AtomicBool,
@@ -70,16 +59,10 @@ pub fn train(
 ) -> Result<Outcome> {
     options.check()?;
     config.check_memory(options)?;
-    let train_tokens = token_stream(tokenizer, texts.train);
-    let val_tokens = token_stream(tokenizer, texts.val);
-    if val_tokens.len() <= texts.val.len() {
-        return Err(Error::Text("the validation part is empty; use a longer text or give one with --val".into()));
-    }
-    let val_chars: usize = texts.val.iter().map(|text| text.chars().count()).sum();
     let mut model = config.build(options.seed)?;
-    let batches = Batches::new(&train_tokens, options.batch, options.context, model.kind(), options.seed)?;
+    let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let mut optimizer = AdamW::new(model.params());
-    let fingerprint = fingerprint(config, options, &train_tokens, &val_tokens);
+    let fingerprint = fingerprint(config, options, data);
     let resumed = if options.resume { checkpoint::load(out, &mut *model, &mut optimizer)? } else { None };
     let progress = match resumed {
         Some(progress) if progress.fingerprint == fingerprint => progress,
@@ -87,7 +70,7 @@ pub fn train(
         None => {
             run::create(out, config, tokenizer)?;
             forget(out)?;
-            first_progress(options, fingerprint, train_tokens.len() as u64)
+            first_progress(options, fingerprint, data.train.len() as u64)
         }
     };
     let metrics = Metrics::open(out, progress.metrics)?;
@@ -99,26 +82,24 @@ pub fn train(
         batches,
         tokenizer,
         options,
-        val_tokens: &val_tokens,
-        val_chars,
-        train_len: train_tokens.len(),
+        data,
         out: out.to_path_buf(),
         metrics,
         on_event,
-        started: Instant::now() - std::time::Duration::from_secs_f64(progress.elapsed),
+        started: Instant::now() - Duration::from_secs_f64(progress.elapsed),
         progress,
     };
     trainer.run(config, stop)
 }
 
 /// What must be equal for a run to be resumed: shape, settings and texts, as readable JSON.
-fn fingerprint(config: &ModelConfig, options: &TrainOptions, train: &[u32], val: &[u32]) -> String {
+fn fingerprint(config: &ModelConfig, options: &TrainOptions, data: &Data) -> String {
     let digest = |tokens: &[u32]| {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         tokens.iter().for_each(|t| hash.update(&t.to_le_bytes()));
         format!("{:016x}", hash.digest())
     };
-    serde_json::json!({"model": config, "options": options, "train text": digest(train), "validation text": digest(val)})
+    serde_json::json!({"model": config, "options": options, "train text": digest(&data.train), "validation text": digest(&data.val)})
         .to_string()
 }
 
@@ -139,7 +120,7 @@ fn differs(out: &Path, before: &str, now: &str) -> Error {
 }
 
 /// A new run in the directory of an old one must not find the old one's leavings.
-fn forget(out: &Path) -> Result<()> {
+pub(super) fn forget(out: &Path) -> Result<()> {
     for path in [checkpoint::path(out), out.join(run::WEIGHTS)] {
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("replace", &path)(e)),
@@ -150,11 +131,7 @@ fn forget(out: &Path) -> Result<()> {
 }
 
 fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64) -> Progress {
-    let total = match options.length {
-        Length::Steps(steps) => Some(steps),
-        Length::Epochs(epochs) => Some((epochs * train_tokens as f64 / options.step_tokens() as f64).ceil() as u64),
-        Length::Budget(_) => None,
-    };
+    let total = options.length.steps(train_tokens, options);
     let eval_every = options.eval_every.unwrap_or(total.map_or(u64::MAX, |t| t.div_ceil(EVALS).max(1)));
     Progress {
         fingerprint,
@@ -171,22 +148,20 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
     }
 }
 
-struct Trainer<'a> {
+pub(super) struct Trainer<'a> {
     model: Box<dyn Trainable>,
     optimizer: AdamW,
     grads: Vec<f32>,
     batches: Batches<'a>,
     tokenizer: &'a Tokenizer,
-    options: &'a TrainOptions,
-    val_tokens: &'a [u32],
-    val_chars: usize,
-    train_len: usize,
+    pub(super) options: &'a TrainOptions,
+    pub(super) data: &'a Data,
     out: PathBuf,
     metrics: Metrics,
     on_event: &'a mut dyn FnMut(&Event),
     /// When training would have begun had it never been interrupted.
     started: Instant,
-    progress: Progress,
+    pub(super) progress: Progress,
 }
 
 impl Trainer<'_> {
@@ -194,8 +169,8 @@ impl Trainer<'_> {
         let plan = Event::Plan {
             model: self.model.kind().to_string(),
             params: self.model.num_params(),
-            train_tokens: self.train_len as u64,
-            val_tokens: self.val_tokens.len() as u64,
+            train_tokens: self.data.train.len() as u64,
+            val_tokens: self.data.val.len() as u64,
             steps: self.progress.total,
             memory_bytes: config.memory(self.options),
             flops_per_token: config.flops_per_token(),
@@ -278,7 +253,7 @@ impl Trainer<'_> {
         self.metrics.add(&event)
     }
 
-    fn elapsed(&self) -> f64 {
+    pub(super) fn elapsed(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
     }
 
@@ -332,7 +307,7 @@ impl Trainer<'_> {
             step: self.progress.step,
             steps: self.progress.total,
             tokens,
-            epoch: tokens as f64 / self.train_len as f64,
+            epoch: tokens as f64 / self.data.train.len() as f64,
             elapsed_s,
             train_loss: sum / count.max(1) as f64,
             lr,
@@ -344,8 +319,8 @@ impl Trainer<'_> {
     /// Scores the whole validation text and keeps the weights when they are the best so far.
     fn evaluate(&mut self) -> Result<()> {
         let before = self.elapsed();
-        let val_loss = self.model.validate(self.val_tokens)?;
-        let bits = val_loss * (self.val_tokens.len() - 1) as f64 / self.val_chars as f64 / std::f64::consts::LN_2;
+        let val_loss = self.model.validate(&self.data.val)?;
+        let bits = self.data.val_bits(val_loss);
         let step = self.progress.step;
         if !val_loss.is_finite() {
             return Err(self.options.diverged("validation loss", val_loss as f32, step, &self.out));
@@ -376,41 +351,5 @@ impl Trainer<'_> {
         let sample = generate(&self.model.snapshot(), self.tokenizer, "", SAMPLE, &sampling, &mut |_| {})?;
         self.progress.validating += self.elapsed() - before;
         self.emit(Event::Sample { step: self.progress.step, text: sample.text })
-    }
-
-    /// Once a budget's speed is known, fixes the number of steps and of validations.
-    fn lay_schedule(&mut self) {
-        let Length::Budget(budget) = self.options.length else { return };
-        if self.progress.total.is_some() && self.elapsed() >= budget.as_secs_f64() {
-            self.progress.total = Some(self.progress.step);
-        }
-        let measured = self.progress.step >= PROBE.1 && self.elapsed() >= PROBE.0 * budget.as_secs_f64();
-        if self.progress.total.is_none() && (measured || self.elapsed() >= budget.as_secs_f64()) {
-            // A validation is guessed to cost a third of training on as many tokens until one is measured.
-            let guess = self.val_tokens.len() as f64 * self.step_seconds() / self.options.step_tokens() as f64 / 3.0;
-            let left = (budget.as_secs_f64() - self.elapsed()).max(0.0);
-            let evals = ((0.1 * left / guess.max(1e-9)) as u64).clamp(1, EVALS);
-            let steps = ((left - evals as f64 * guess) / self.step_seconds()).max(0.0) as u64;
-            self.progress.total = Some(self.progress.step + steps);
-            self.progress.eval_every = self.options.eval_every.unwrap_or((steps / evals).max(1));
-        }
-    }
-
-    /// After each validation the end is laid anew, for a machine that has become slower or faster.
-    fn relay(&mut self) {
-        let (Length::Budget(budget), Some(total)) = (self.options.length, self.progress.total) else { return };
-        let step = self.progress.step;
-        if step < total {
-            let done = (step / self.progress.eval_every).max(1);
-            let to_come = (total - step).div_ceil(self.progress.eval_every);
-            let evals = self.progress.validating / done as f64 * to_come as f64;
-            let left = budget.as_secs_f64() - self.elapsed() - evals;
-            self.progress.total = Some(step + (left / self.step_seconds()).max(0.0) as u64);
-        }
-    }
-
-    /// Seconds of a step, on average.
-    fn step_seconds(&self) -> f64 {
-        ((self.elapsed() - self.progress.validating) / self.progress.step.max(1) as f64).max(1e-9)
     }
 }

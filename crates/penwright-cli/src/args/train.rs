@@ -1,0 +1,241 @@
+//! The flags of `train`. What is not given is left to the settings file and the defaults of the model's family.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use penwright::model::ModelKind;
+use penwright::tokenizer::Level;
+use penwright::train::{Optimizer, Precision, Schedule, Settings};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModelName {
+    Ngram,
+    Lstm,
+    Gpt2,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LevelName {
+    Char,
+    Word,
+    Bpe,
+    Gpt2,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ScheduleName {
+    Cosine,
+    Wsd,
+    Constant,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OptimizerName {
+    Adamw,
+    Muon,
+    Sgd,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PrecisionName {
+    Auto,
+    F32,
+    Bf16,
+}
+
+impl From<LevelName> for Level {
+    fn from(level: LevelName) -> Level {
+        match level {
+            LevelName::Char => Level::Char,
+            LevelName::Word => Level::Word,
+            LevelName::Bpe => Level::Bpe,
+            LevelName::Gpt2 => Level::Gpt2,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  penwright train book.txt --model lstm --budget 5m --out runs/lstm
+  penwright train books/ --layers 4 --heads 4 --width 128 --steps 2000
+  penwright train book.txt --model ngram --order 6
+  penwright train --out runs/lstm --resume      go on after an interruption
+  penwright train book.txt --budget 10m --dry-run")]
+pub(crate) struct Train {
+    /// Files and folders of .txt, .md, .html, .epub and .jsonl, also .gz and .zst; - is standard input
+    pub(crate) text: Vec<PathBuf>,
+    /// Family of the model [default: gpt2]
+    #[arg(long, value_enum)]
+    pub(crate) model: Option<ModelName>,
+    /// Unit that the model predicts [default: bpe for GPT-2, char for LSTM and n-gram]
+    #[arg(long, value_enum)]
+    pub(crate) level: Option<LevelName>,
+    /// Number of ids of a word or bpe tokenizer [default: by the size of the text]
+    #[arg(long, value_name = "N")]
+    pub(crate) vocab_size: Option<usize>,
+    /// Run directory to write [default: runs/latest]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Time to train, such as 90s, 10m or 1h30m
+    #[arg(long, value_name = "DURATION", value_parser = penwright::duration::parse, conflicts_with_all = ["steps", "epochs"])]
+    pub(crate) budget: Option<Duration>,
+    /// Optimizer steps to train [default: 2000]
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    pub(crate) steps: Option<u64>,
+    /// Passes over the training text
+    #[arg(long, value_name = "X")]
+    pub(crate) epochs: Option<f64>,
+    /// Text to validate on
+    #[arg(long, value_name = "FILE", conflicts_with = "val_fraction")]
+    pub(crate) val: Option<PathBuf>,
+    /// Last part of each text to validate on [default: 0.1]
+    #[arg(long, value_name = "X")]
+    pub(crate) val_fraction: Option<f64>,
+    /// Field of .jsonl files that holds the text [default: text]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) field: Option<String>,
+    /// Leave hard-wrapped lines as they are
+    #[arg(long)]
+    pub(crate) keep_wrapping: bool,
+    /// Texts side by side [default: 12 for GPT-2, 32 for LSTM]
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<usize>,
+    /// Tokens of each text a step [default: 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+    /// Batches whose gradients are averaged for one step [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) accumulate: Option<usize>,
+    /// Blocks or layers [default: 4 for GPT-2, 2 for LSTM]
+    #[arg(long, value_name = "N")]
+    pub(crate) layers: Option<usize>,
+    /// Attention heads (GPT-2) [default: 4]
+    #[arg(long, value_name = "N")]
+    pub(crate) heads: Option<usize>,
+    /// Embedding size of GPT-2, hidden size of an LSTM [default: 128 for GPT-2, 256 for LSTM]
+    #[arg(long, value_name = "N")]
+    pub(crate) width: Option<usize>,
+    /// Embedding size of an LSTM [default: 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) embed: Option<usize>,
+    /// The embedding is the output layer too; the LSTM's last layer is as wide as it
+    #[arg(long)]
+    pub(crate) tied: bool,
+    /// Order of an n-gram model: its context and the next token [default: by the level]
+    #[arg(long, value_name = "N")]
+    pub(crate) order: Option<usize>,
+    /// Dropout rate [default: 0 for GPT-2, 0.2 for LSTM]
+    #[arg(long, value_name = "P")]
+    pub(crate) dropout: Option<f32>,
+    /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM]
+    #[arg(long, value_name = "X")]
+    pub(crate) lr: Option<f32>,
+    /// Optimizer [default: adamw]
+    #[arg(long, value_enum)]
+    pub(crate) optimizer: Option<OptimizerName>,
+    /// Form of the learning rate [default: cosine]
+    #[arg(long, value_enum)]
+    pub(crate) schedule: Option<ScheduleName>,
+    /// Steps of warm-up [default: 100]
+    #[arg(long, value_name = "N")]
+    pub(crate) warmup: Option<u64>,
+    /// Weight decay on matrices [default: 0.1 for GPT-2, 0.01 for LSTM]
+    #[arg(long, value_name = "X")]
+    pub(crate) weight_decay: Option<f32>,
+    /// Largest norm of the gradient [default: 1]
+    #[arg(long, value_name = "X")]
+    pub(crate) clip: Option<f32>,
+    /// Arithmetic of products [default: auto]
+    #[arg(long, value_enum)]
+    pub(crate) precision: Option<PrecisionName>,
+    /// Seed of weights, batches and dropout [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Steps between validations [default: twenty validations in all]
+    #[arg(long, value_name = "N")]
+    pub(crate) eval_every: Option<u64>,
+    /// Steps between samples, 0 for none [default: at each validation; none with --json or --quiet]
+    #[arg(long, value_name = "N")]
+    pub(crate) sample_every: Option<u64>,
+    /// Validations without improvement after which training stops [default: never]
+    #[arg(long, value_name = "N")]
+    pub(crate) patience: Option<u64>,
+    /// Time between checkpoints to resume from [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = penwright::duration::parse)]
+    pub(crate) checkpoint_every: Option<Duration>,
+    /// Go on from the last checkpoint in --out, with the same bits as if never interrupted
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Settings file; flags count before it
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting by its name, such as lr=0.001; counts before --config, after flags
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print the plan (model, parameters, memory, expected time) and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+impl Train {
+    /// What the flags say, alone.
+    pub(crate) fn settings(&self) -> Result<Settings, penwright::Error> {
+        let unsupported = |flag, value, instead| Err(penwright::Error::setting(flag, format!("{value} is not built yet; use {instead}")));
+        let optimizer = match self.optimizer {
+            Some(OptimizerName::Muon) => return unsupported("optimizer", "muon", "adamw"),
+            Some(OptimizerName::Sgd) => return unsupported("optimizer", "sgd", "adamw"),
+            Some(OptimizerName::Adamw) => Some(Optimizer::AdamW),
+            None => None,
+        };
+        let precision = match self.precision {
+            Some(PrecisionName::Bf16) => return unsupported("precision", "bf16", "auto or f32"),
+            Some(PrecisionName::Auto) => Some(Precision::Auto),
+            Some(PrecisionName::F32) => Some(Precision::F32),
+            None => None,
+        };
+        Ok(Settings {
+            text: self.text.clone(),
+            field: self.field.clone(),
+            keep_wrapping: self.keep_wrapping.then_some(true),
+            model: self.model.map(|model| match model {
+                ModelName::Ngram => ModelKind::Ngram,
+                ModelName::Lstm => ModelKind::Lstm,
+                ModelName::Gpt2 => ModelKind::Gpt2,
+            }),
+            level: self.level.map(Level::from),
+            vocab_size: self.vocab_size,
+            budget: self.budget,
+            steps: self.steps,
+            epochs: self.epochs,
+            val: self.val.clone(),
+            val_fraction: self.val_fraction,
+            batch: self.batch,
+            context: self.context,
+            accumulate: self.accumulate,
+            layers: self.layers,
+            heads: self.heads,
+            width: self.width,
+            embed: self.embed,
+            tied: self.tied.then_some(true),
+            order: self.order,
+            dropout: self.dropout,
+            lr: self.lr,
+            optimizer,
+            schedule: self.schedule.map(|schedule| match schedule {
+                ScheduleName::Cosine => Schedule::Cosine,
+                ScheduleName::Wsd => Schedule::Wsd,
+                ScheduleName::Constant => Schedule::Constant,
+            }),
+            warmup: self.warmup,
+            weight_decay: self.weight_decay,
+            clip: self.clip,
+            precision,
+            seed: self.seed,
+            eval_every: self.eval_every,
+            sample_every: self.sample_every,
+            patience: self.patience,
+            checkpoint_every: self.checkpoint_every,
+        })
+    }
+}

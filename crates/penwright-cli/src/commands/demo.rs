@@ -1,0 +1,104 @@
+//! `penwright demo`: the whole story on the embedded book.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use penwright::compare::{Comparison, Contender, HeldOut, Options, compare, html};
+use penwright::corpus::Corpus;
+use penwright::model::ModelKind;
+use penwright::tokenizer::Level;
+use penwright::train::{Job, Outcome, Settings};
+
+use super::train::stop_on_interrupt;
+use super::{Failure, name, write_whole};
+use crate::args::{Cli, Demo};
+use crate::book;
+use crate::progress::Progress;
+
+/// The part of the budget that is left to the samples, the comparison and the page.
+const REST: f64 = 0.06;
+
+pub(super) fn run(cli: &Cli, args: &Demo) -> Result<(), Failure> {
+    let started = Instant::now();
+    let stop = stop_on_interrupt()?;
+    let corpus = || Corpus::from_text("the embedded book", book::text());
+    let held_out = corpus();
+    let (train, val) = held_out.split(Settings::default().val_fraction())?;
+    let training: Vec<Arc<str>> = train.iter().map(|&text| text.into()).collect();
+    say(cli, &format!("The embedded book has {} characters; its last tenth is held out.", held_out.chars()));
+    let mut contenders = Vec::new();
+    for kind in [ModelKind::Ngram, ModelKind::Lstm, ModelKind::Gpt2] {
+        let left = args.budget.mul_f64(1.0 - REST).saturating_sub(started.elapsed());
+        // The two that train in steps have equal shares.
+        let share = if kind == ModelKind::Lstm { left / 2 } else { left };
+        let out = args.out.join(kind.to_string());
+        train(cli, settings(kind, share), corpus(), &out, &stop)?;
+        contenders.push(Contender::open(&out, training.clone())?);
+    }
+    say(cli, "Comparing them on the held-out part.");
+    let text = HeldOut { name: "the last tenth of the embedded book", documents: &val };
+    let comparison = compare(&contenders, text, &Options::default(), &mut |_| {})?;
+    let report = args.out.join("report.html");
+    write_whole(&report, html(&comparison).as_bytes())?;
+    show(cli, args, &comparison, &report)?;
+    say(cli, &format!("All in {:.0} s.", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Settings that were found to serve a book of this size in a minute or two (docs/demo.md).
+fn settings(kind: ModelKind, share: Duration) -> Settings {
+    let common = Settings {
+        model: Some(kind),
+        budget: Some(share.max(Duration::from_secs(2))),
+        sample_every: Some(0),
+        ..Settings::default()
+    };
+    match kind {
+        ModelKind::Ngram => Settings { model: Some(kind), ..Settings::default() },
+        ModelKind::Lstm => Settings { level: Some(Level::Char), ..common },
+        ModelKind::Gpt2 => Settings { level: Some(Level::Bpe), ..common },
+    }
+}
+
+fn train(cli: &Cli, settings: Settings, corpus: Corpus, out: &Path, stop: &AtomicBool) -> Result<(), Failure> {
+    let kind = settings.kind();
+    let job = Job::from_corpus(settings, corpus, None, &mut |_| {})?;
+    let mut progress = Progress::new(cli, &kind.to_string());
+    let outcome = job.run(out, false, stop, &mut |event| progress.on_event(event))?;
+    progress.finish();
+    match outcome {
+        Outcome::Interrupted => {
+            Err(Failure::Interrupted(format!("interrupted; what was trained so far is in {}", name(out))))
+        }
+        Outcome::Finished | Outcome::OutOfPatience => Ok(()),
+    }
+}
+
+fn show(cli: &Cli, args: &Demo, comparison: &Comparison, report: &Path) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    if cli.json {
+        writeln!(out, "{}", serde_json::to_string(comparison).unwrap_or_default())?;
+        return Ok(());
+    }
+    for model in &comparison.models {
+        writeln!(out, "\n{} goes on from \"{}\":\n", model.model, comparison.prompt)?;
+        for line in model.sample.lines() {
+            writeln!(out, "    {line}")?;
+        }
+    }
+    writeln!(out, "\n{}", comparison.table())?;
+    writeln!(out, "{}\n", comparison.verdict())?;
+    writeln!(out, "Open {} to see it all; the runs are beside it. Now your own book:\n", name(report))?;
+    writeln!(out, "    penwright generate {} --prompt \"The door\"", name(&args.out.join("gpt2")))?;
+    writeln!(out, "    penwright train book.txt --budget 10m --out runs/book")?;
+    Ok(())
+}
+
+fn say(cli: &Cli, line: &str) {
+    if !cli.quiet {
+        eprintln!("{line}");
+    }
+}

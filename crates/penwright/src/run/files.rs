@@ -1,0 +1,37 @@
+//! Files written whole or not at all.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// Writes a file whole or not at all: temporary name, fsync, rename, fsync of the folder.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        #[cfg(unix)]
+        std::fs::File::open(dir)?.sync_all()?;
+        Ok(())
+    };
+    write().map_err(Error::io("write", path))
+}
+
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
+    write_whole(path, format!("{value:#}\n").as_bytes())
+}
+
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
+    let raw = std::fs::read(path).map_err(Error::io("read", path))?;
+    serde_json::from_slice(&raw).map_err(|e| Error::damaged(path, format!("is not JSON ({e}); copy it again")))
+}
+
+/// Creates a folder and those above it.
+pub(crate) fn create_dir(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(Error::io("create", dir))
+}

@@ -1,0 +1,107 @@
+//! Weights as safetensors, with a checksum that loading verifies.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{WEIGHTS, write_whole};
+use crate::model::Params;
+use crate::{Error, Result};
+
+/// Writes flat arrays and a text into one file, with a checksum.
+pub(crate) fn write_floats(path: &Path, arrays: &[(&str, &[f32])], text: &str) -> Result<()> {
+    let mut params = Params::default();
+    for (name, values) in arrays {
+        params.add(*name, &[values.len()]);
+        let range = params.tensors[params.tensors.len() - 1].range.clone();
+        params.data[range].copy_from_slice(values);
+    }
+    write_tensors(path, &params, Some(text))
+}
+
+/// Reads the arrays of the names and the text that [`write_floats`] wrote.
+pub(crate) fn read_floats(path: &Path, names: &[&str]) -> Result<(Vec<Vec<f32>>, String)> {
+    let raw = std::fs::read(path).map_err(Error::io("read", path))?;
+    let damaged = |problem: String| Error::damaged(path, format!("{problem}; train anew without --resume"));
+    let whole = |e| damaged(format!("is no whole safetensors file ({e})"));
+    let (_, header) = SafeTensors::read_metadata(&raw).map_err(whole)?;
+    let file = SafeTensors::deserialize(&raw).map_err(whole)?;
+    let mut params = Params::default();
+    for name in names {
+        let view = file.tensor(name).map_err(|_| damaged(format!("lacks {name}")))?;
+        params.add(*name, view.shape());
+    }
+    load_weights(path, &raw, &mut params)?;
+    let text = header.metadata().as_ref().and_then(|m| m.get("text")).cloned();
+    let arrays = params.tensors.iter().map(|t| params.data[t.range.clone()].to_vec()).collect();
+    Ok((arrays, text.ok_or_else(|| damaged("lacks its text".into()))?))
+}
+
+/// Writes the weights, named and with a checksum.
+pub(crate) fn save_weights(dir: &Path, params: &Params) -> Result<()> {
+    write_tensors(&dir.join(WEIGHTS), params, None)
+}
+
+fn write_tensors(path: &Path, params: &Params, text: Option<&str>) -> Result<()> {
+    let bytes: Vec<Vec<u8>> = params
+        .tensors
+        .iter()
+        .map(|t| params.data[t.range.clone()].iter().flat_map(|x| x.to_le_bytes()).collect())
+        .collect();
+    let mut views = Vec::new();
+    let mut checksum = 0;
+    for (tensor, bytes) in params.tensors.iter().zip(&bytes) {
+        checksum ^= xxh3_64(bytes).rotate_left(views.len() as u32);
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
+        views.push((tensor.name.clone(), view.map_err(|e| Error::damaged(path, e.to_string()))?));
+    }
+    let mut metadata = HashMap::from([("format".into(), "pt".into()), ("checksum".into(), format!("{checksum:016x}"))]);
+    metadata.extend(text.map(|text| ("text".into(), text.into())));
+    let file = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::damaged(path, e.to_string()))?;
+    write_whole(path, &sorted_header(path, &file)?)
+}
+
+/// The same file with its header's keys sorted: the library writes metadata in a random order, and equal weights
+/// shall make equal files. Offsets in the header count from its end, so the data stays as it is.
+fn sorted_header(path: &Path, file: &[u8]) -> Result<Vec<u8>> {
+    let unreadable = || Error::damaged(path, "could not be written: its header is not readable again");
+    let (length, rest) = file.split_first_chunk::<8>().ok_or_else(unreadable)?;
+    let (header, data) = rest.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or_else(unreadable)?;
+    let header: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_slice(header).map_err(|_| unreadable())?;
+    let mut header = json!(header).to_string();
+    while !header.len().is_multiple_of(8) {
+        header.push(' '); // keeps the data aligned, as the format asks
+    }
+    Ok([&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat())
+}
+
+/// Reads tensors into the arena, which must have exactly the same names and shapes.
+pub(super) fn load_weights(path: &Path, raw: &[u8], params: &mut Params) -> Result<()> {
+    let damaged = |e: String| Error::damaged(path, format!("{e}; copy it again or train anew"));
+    let (_, header) =
+        SafeTensors::read_metadata(raw).map_err(|e| damaged(format!("is no whole safetensors file ({e})")))?;
+    let file = SafeTensors::deserialize(raw).map_err(|e| damaged(format!("is no whole safetensors file ({e})")))?;
+    let mut checksum = 0;
+    for (n, tensor) in params.tensors.iter().enumerate() {
+        let view = file.tensor(&tensor.name).map_err(|_| damaged(format!("lacks the tensor {}", tensor.name)))?;
+        if view.shape() != tensor.shape || view.dtype() != Dtype::F32 {
+            let problem = format!("has {} as {:?}, not {:?}", tensor.name, view.shape(), tensor.shape);
+            return Err(damaged(problem));
+        }
+        checksum ^= xxh3_64(view.data()).rotate_left(n as u32);
+        for (x, bytes) in params.data[tensor.range.clone()].iter_mut().zip(view.data().as_chunks::<4>().0) {
+            *x = f32::from_le_bytes(*bytes);
+        }
+        if params.data[tensor.range.clone()].iter().any(|x| !x.is_finite()) {
+            return Err(damaged(format!("has NaN or infinite values in {}", tensor.name)));
+        }
+    }
+    let expected = header.metadata().as_ref().and_then(|m| m.get("checksum"));
+    if expected.is_some_and(|e| *e != format!("{checksum:016x}")) {
+        return Err(damaged("does not match its checksum".into()));
+    }
+    Ok(())
+}

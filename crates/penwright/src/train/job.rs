@@ -1,0 +1,173 @@
+//! From settings to a trained run: texts read and split, a tokenizer made, tokens encoded, a model trained.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use super::{Data, Event, Length, Outcome, Settings, TrainOptions, checkpoint, measure, ngram, train};
+use crate::corpus::{self, Corpus};
+use crate::model::ModelKind;
+use crate::run::{ModelConfig, create_dir};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// How far the preparation of a job is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Preparing {
+    /// What is being done: "reading texts", "making the tokenizer", "encoding".
+    pub stage: &'static str,
+    /// How much is done, in units of the stage.
+    pub done: u64,
+    /// How much there is to do; 0 when not known.
+    pub total: u64,
+}
+
+/// What a run will be, before it starts.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Plan {
+    /// Family of the model.
+    pub model: ModelKind,
+    /// Number of parameters; 0 for an n-gram model, whose size is known only when it is made.
+    pub params: u64,
+    /// Training tokens.
+    pub train_tokens: u64,
+    /// Validation tokens.
+    pub val_tokens: u64,
+    /// Number of ids.
+    pub vocab: usize,
+    /// Bytes of memory that training takes.
+    pub memory_bytes: u64,
+    /// Bytes of memory free now.
+    pub free_bytes: u64,
+    /// Floating-point operations a token, forward and backward.
+    pub flops_per_token: f64,
+    /// Seconds of an optimizer step, measured on a few.
+    pub step_seconds: Option<f64>,
+    /// Optimizer steps: as asked for, or as many as the budget is expected to hold.
+    pub steps: Option<u64>,
+    /// Seconds of the whole training, validation not counted.
+    pub seconds: Option<f64>,
+}
+
+/// A run ready to be trained.
+pub struct Job {
+    settings: Settings,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    config: ModelConfig,
+    data: Data,
+}
+
+impl Job {
+    /// Reads the texts that the settings name and prepares all that training needs.
+    ///
+    /// # Errors
+    /// When a text cannot be read, is too short, or a setting cannot work.
+    pub fn prepare(settings: Settings, progress: &mut dyn FnMut(Preparing)) -> Result<Job> {
+        let options = settings.read_options();
+        let mut reading = |p: &corpus::Progress| progress(Preparing { stage: "reading texts", done: p.done, total: p.total });
+        let corpus = corpus::read(&settings.text, &options, &mut reading)?;
+        let held_out = match &settings.val {
+            Some(path) => Some(corpus::read(std::slice::from_ref(path), &options, &mut reading)?),
+            None => None,
+        };
+        Job::from_corpus(settings, corpus, held_out.as_ref(), progress)
+    }
+
+    /// The same with texts that are there already.
+    ///
+    /// # Errors
+    /// When the text is too short or a setting cannot work.
+    pub fn from_corpus(
+        settings: Settings,
+        corpus: Corpus,
+        held_out: Option<&Corpus>,
+        progress: &mut dyn FnMut(Preparing),
+    ) -> Result<Job> {
+        let settings = settings.filled();
+        let (train, val) = match held_out {
+            Some(held_out) => (corpus.texts(), held_out.texts()),
+            None => corpus.split(settings.val_fraction())?,
+        };
+        if val.iter().all(|text| text.is_empty()) {
+            return Err(Error::Text("the validation part is empty; use a longer text or give one with --val".into()));
+        }
+        progress(Preparing { stage: "making the tokenizer", done: 0, total: 0 });
+        let tokenizer = Tokenizer::train(settings.level(), &train, settings.vocab_size)?;
+        let config = settings.model_config(tokenizer.vocab_size());
+        let data = Data::encode(&tokenizer, &train, &val, &mut |done, total| {
+            progress(Preparing { stage: "encoding", done, total });
+        })?;
+        Ok(Job { settings, corpus, tokenizer, config, data })
+    }
+
+    /// The settings with every default filled in.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The texts.
+    pub fn corpus(&self) -> &Corpus {
+        &self.corpus
+    }
+
+    /// The tokenizer that was made.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// What the run will be. Of a neural model a few steps are taken to measure its speed; nothing is written.
+    ///
+    /// # Errors
+    /// When the shape is impossible or memory is short.
+    pub fn plan(&self) -> Result<Plan> {
+        let options = self.settings.train_options();
+        let mut plan = Plan {
+            model: self.settings.kind(),
+            params: self.config.num_params(),
+            train_tokens: self.data.train.len() as u64,
+            val_tokens: self.data.val.len() as u64,
+            vocab: self.tokenizer.vocab_size(),
+            memory_bytes: self.config.memory(&options),
+            free_bytes: crate::run::free_memory(),
+            flops_per_token: self.config.flops_per_token(),
+            step_seconds: None,
+            steps: None,
+            seconds: None,
+        };
+        if plan.model != ModelKind::Ngram {
+            let step = measure(&self.config, &self.data, &options)?;
+            let steps = match options.length {
+                Length::Budget(budget) => (budget.as_secs_f64() / step.as_secs_f64().max(1e-9)) as u64,
+                length => length.steps(plan.train_tokens, &options).unwrap_or_default(),
+            };
+            plan.step_seconds = Some(step.as_secs_f64());
+            (plan.steps, plan.seconds) = (Some(steps), Some(steps as f64 * step.as_secs_f64()));
+        }
+        Ok(plan)
+    }
+
+    /// Trains the model and writes the run directory `out`. With `resume` it goes on from the last checkpoint there,
+    /// to the bit; `stop` ends it after the step at hand, saving a checkpoint.
+    ///
+    /// # Errors
+    /// When a setting or text cannot work, memory is short, the loss is not finite, or writing fails.
+    pub fn run(
+        &self,
+        out: &Path,
+        resume: bool,
+        stop: &AtomicBool,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> Result<Outcome> {
+        if !(resume && checkpoint::path(out).exists()) {
+            create_dir(out)?;
+            self.settings.save(out)?;
+        }
+        match &self.config {
+            ModelConfig::Ngram(config) => ngram::train(config, &self.tokenizer, &self.data, out, on_event),
+            config => {
+                let options = TrainOptions { resume, ..self.settings.train_options() };
+                train(config, &self.tokenizer, &self.data, &options, out, stop, on_event)
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! All that a person can choose about a run: what `penwright.toml` holds and the flags of `train` set.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Length, Schedule, TrainOptions};
+use crate::corpus::ReadOptions;
+use crate::model::{Gpt2Config, LstmConfig, ModelKind, NgramConfig};
+use crate::run::{ModelConfig, write_whole};
+use crate::tokenizer::Level;
+use crate::{Error, Result};
+
+/// The name of the settings in a run directory.
+pub const SETTINGS: &str = "penwright.toml";
+
+/// The optimizer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// AdamW (Loshchilov and Hutter 2019).
+    #[default]
+    AdamW,
+}
+
+/// The arithmetic of products in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// The best that the processor has; f32 in this version.
+    #[default]
+    Auto,
+    /// 32-bit floating point.
+    F32,
+}
+
+/// The settings of a run. What is `None` takes the default of the model's family; the names in a file are those of
+/// the flags.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Files and folders to train on; `-` is standard input.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub text: Vec<PathBuf>,
+    /// The field of `.jsonl` files that holds the text.
+    pub field: Option<String>,
+    /// Leaves hard-wrapped lines as they are.
+    pub keep_wrapping: Option<bool>,
+    /// Family of the model: GPT-2 unless said otherwise.
+    pub model: Option<ModelKind>,
+    /// Unit that the model predicts: `bpe` for GPT-2, `char` for the others.
+    pub level: Option<Level>,
+    /// Number of ids of a word or sub-word tokenizer.
+    pub vocab_size: Option<usize>,
+    /// Time to train.
+    #[serde(with = "crate::duration::text", skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Duration>,
+    /// Optimizer steps to train.
+    pub steps: Option<u64>,
+    /// Passes over the training text.
+    pub epochs: Option<f64>,
+    /// A text to validate on.
+    pub val: Option<PathBuf>,
+    /// The last part of each text to validate on.
+    pub val_fraction: Option<f64>,
+    /// Texts side by side.
+    pub batch: Option<usize>,
+    /// Tokens of each text a step.
+    pub context: Option<usize>,
+    /// Batches whose gradients are averaged for one step.
+    pub accumulate: Option<usize>,
+    /// Blocks or layers.
+    pub layers: Option<usize>,
+    /// Attention heads of a GPT-2.
+    pub heads: Option<usize>,
+    /// Embedding size of a GPT-2, hidden size of an LSTM.
+    pub width: Option<usize>,
+    /// Embedding size of an LSTM.
+    pub embed: Option<usize>,
+    /// Whether an LSTM's output layer is its embedding.
+    pub tied: Option<bool>,
+    /// Order of an n-gram model: tokens of a context and the next.
+    pub order: Option<usize>,
+    /// Dropout rate.
+    pub dropout: Option<f32>,
+    /// Peak learning rate.
+    pub lr: Option<f32>,
+    /// The optimizer.
+    pub optimizer: Option<Optimizer>,
+    /// Form of the learning rate.
+    pub schedule: Option<Schedule>,
+    /// Steps of warm-up.
+    pub warmup: Option<u64>,
+    /// Weight decay on matrices.
+    pub weight_decay: Option<f32>,
+    /// Largest global norm of the gradient.
+    pub clip: Option<f32>,
+    /// Arithmetic of products.
+    pub precision: Option<Precision>,
+    /// Seed of weights, batches and dropout.
+    pub seed: Option<u64>,
+    /// Steps between validations.
+    pub eval_every: Option<u64>,
+    /// Steps between samples.
+    pub sample_every: Option<u64>,
+    /// Validations without improvement after which training stops.
+    pub patience: Option<u64>,
+    /// Time between checkpoints.
+    #[serde(with = "crate::duration::text", skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<Duration>,
+}
+
+impl Settings {
+    /// The settings that a run was started with.
+    ///
+    /// # Errors
+    /// When the file is missing or not what it should be.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        toml::from_str(&text).map_err(|e| Error::damaged(path, one_line(&e)))
+    }
+
+    /// Writes the settings into a run directory.
+    pub(crate) fn save(&self, run: &Path) -> Result<()> {
+        let path = run.join(SETTINGS);
+        let text = toml::to_string(self).map_err(|e| Error::damaged(&path, e.to_string()))?;
+        write_whole(&path, format!("# How this run was trained; `penwright train --config` takes it.\n{text}").as_bytes())
+    }
+
+    /// These settings where given, else those of `below`. Of budget, steps and epochs the upper side's counts, and
+    /// of the two ways to validate.
+    #[must_use]
+    pub fn over(self, mut below: Settings) -> Settings {
+        if self.budget.is_some() || self.steps.is_some() || self.epochs.is_some() {
+            (below.budget, below.steps, below.epochs) = (None, None, None);
+        }
+        if self.val.is_some() || self.val_fraction.is_some() {
+            (below.val, below.val_fraction) = (None, None);
+        }
+        macro_rules! over {
+            ($($field:ident)*) => {
+                Settings {
+                    text: if self.text.is_empty() { below.text } else { self.text },
+                    $($field: self.$field.or(below.$field),)*
+                }
+            };
+        }
+        over!(field keep_wrapping model level vocab_size budget steps epochs val val_fraction batch context accumulate
+            layers heads width embed tied order dropout lr optimizer schedule warmup weight_decay clip precision seed
+            eval_every sample_every patience checkpoint_every)
+    }
+
+    /// Sets one value by its name, as `--set KEY=VALUE` does.
+    ///
+    /// # Errors
+    /// When there is no such setting or the value is not of its kind.
+    pub fn set(self, assignment: &str) -> Result<Self> {
+        let wrong = |problem: String| Error::setting("set", problem);
+        let (key, value) = assignment
+            .split_once('=')
+            .ok_or_else(|| wrong(format!("`{assignment}` is not KEY=VALUE; write it like --set lr=0.001")))?;
+        let (key, value) = (key.trim(), value.trim());
+        let parse = |text: String| toml::from_str::<Settings>(&text);
+        // A number or a truth value as it is; all else is text.
+        let parsed = parse(format!("{key} = {value}")).or_else(|e| {
+            parse(format!("{key} = {}", toml::Value::from(value))).map_err(|_| e)
+        });
+        parsed.map(|upper| upper.over(self)).map_err(|e| wrong(format!("`{assignment}`: {}", one_line(&e))))
+    }
+
+    /// The family of the model.
+    pub fn kind(&self) -> ModelKind {
+        self.model.unwrap_or(ModelKind::Gpt2)
+    }
+
+    /// The unit that the model predicts.
+    pub fn level(&self) -> Level {
+        self.level.unwrap_or(if self.kind() == ModelKind::Gpt2 { Level::Bpe } else { Level::Char })
+    }
+
+    /// How texts are read.
+    pub fn read_options(&self) -> ReadOptions {
+        let defaults = ReadOptions::default();
+        ReadOptions {
+            field: self.field.clone().unwrap_or(defaults.field),
+            keep_wrapping: self.keep_wrapping.unwrap_or(defaults.keep_wrapping),
+            ..ReadOptions::default()
+        }
+    }
+
+    /// The part of each text to validate on.
+    pub fn val_fraction(&self) -> f64 {
+        self.val_fraction.unwrap_or(0.1)
+    }
+
+    /// Every setting of the family given its default, as it is used and recorded.
+    #[must_use]
+    pub fn filled(self) -> Settings {
+        let kind = self.kind();
+        let defaults = if kind == ModelKind::Ngram { Settings::ngram(self.level()) } else { Settings::neural(kind) };
+        let (model, level) = (Some(kind), Some(self.level()));
+        let held_out = if self.val.is_some() { None } else { Some(self.val_fraction()) };
+        Settings { model, level, val_fraction: held_out, ..self.over(defaults) }
+    }
+
+    fn ngram(level: Level) -> Settings {
+        Settings { order: Some(NgramConfig::default_order(level)), ..Settings::default() }
+    }
+
+    fn neural(kind: ModelKind) -> Settings {
+        let options = TrainOptions::default();
+        let common = Settings {
+            steps: Some(2000),
+            context: Some(options.context),
+            accumulate: Some(options.accumulate),
+            optimizer: Some(Optimizer::default()),
+            schedule: Some(options.schedule),
+            warmup: Some(options.warmup),
+            clip: Some(options.clip),
+            precision: Some(Precision::default()),
+            seed: Some(options.seed),
+            checkpoint_every: Some(options.checkpoint_every),
+            ..Settings::default()
+        };
+        match kind {
+            ModelKind::Lstm => Settings {
+                batch: Some(32),
+                layers: Some(2),
+                width: Some(256),
+                embed: Some(64),
+                tied: Some(false),
+                dropout: Some(0.2),
+                lr: Some(3e-3),
+                weight_decay: Some(0.01),
+                ..common
+            },
+            _ => Settings {
+                batch: Some(12),
+                layers: Some(4),
+                heads: Some(4),
+                width: Some(128),
+                dropout: Some(0.0),
+                lr: Some(1e-3),
+                weight_decay: Some(0.1),
+                ..common
+            },
+        }
+    }
+
+    /// The model's shape for a vocabulary. Of filled settings.
+    pub(crate) fn model_config(&self, vocab: usize) -> ModelConfig {
+        let size = |value: Option<usize>| value.unwrap_or(1);
+        match self.kind() {
+            ModelKind::Ngram => ModelConfig::Ngram(NgramConfig { vocab, order: size(self.order) }),
+            ModelKind::Lstm => ModelConfig::Lstm(LstmConfig {
+                vocab,
+                embed: size(self.embed),
+                hidden: size(self.width),
+                layers: size(self.layers),
+                tied: self.tied.unwrap_or(false),
+            }),
+            ModelKind::Gpt2 => ModelConfig::Gpt2(Gpt2Config {
+                vocab,
+                context: size(self.context),
+                layers: size(self.layers),
+                heads: size(self.heads),
+                width: size(self.width),
+            }),
+        }
+    }
+
+    /// The settings of the training loop. Of filled settings.
+    pub(crate) fn train_options(&self) -> TrainOptions {
+        let defaults = TrainOptions::default();
+        TrainOptions {
+            length: match (self.budget, self.epochs, self.steps) {
+                (Some(budget), _, _) => Length::Budget(budget),
+                (None, Some(epochs), _) => Length::Epochs(epochs),
+                (None, None, steps) => steps.map_or(defaults.length, Length::Steps),
+            },
+            batch: self.batch.unwrap_or(defaults.batch),
+            context: self.context.unwrap_or(defaults.context),
+            accumulate: self.accumulate.unwrap_or(defaults.accumulate),
+            lr: self.lr.unwrap_or(defaults.lr),
+            schedule: self.schedule.unwrap_or(defaults.schedule),
+            warmup: self.warmup.unwrap_or(defaults.warmup),
+            weight_decay: self.weight_decay.unwrap_or(defaults.weight_decay),
+            clip: self.clip.unwrap_or(defaults.clip),
+            dropout: self.dropout.unwrap_or(defaults.dropout),
+            seed: self.seed.unwrap_or(defaults.seed),
+            eval_every: self.eval_every,
+            sample_every: self.sample_every,
+            patience: self.patience,
+            checkpoint_every: self.checkpoint_every.unwrap_or(defaults.checkpoint_every),
+            resume: false,
+        }
+    }
+}
+
+/// The first sentence of what the TOML library says, without its picture of the line.
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().lines().next().unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upper_settings_win_and_a_length_replaces_a_length() {
+        let below = Settings { steps: Some(10), lr: Some(1.0), batch: Some(3), ..Settings::default() };
+        let upper = Settings { budget: Some(Duration::from_secs(90)), lr: Some(2.0), ..Settings::default() };
+        let both = upper.over(below);
+        assert_eq!((both.steps, both.budget.is_some(), both.lr, both.batch), (None, true, Some(2.0), Some(3)));
+    }
+
+    #[test]
+    fn values_are_set_by_name() {
+        let settings = Settings::default().set("lr=0.5").and_then(|s| s.set("model = lstm")).unwrap();
+        let settings = settings.set("budget=1h30m").unwrap().set("tied=true").unwrap();
+        assert_eq!((settings.lr, settings.kind(), settings.tied), (Some(0.5), ModelKind::Lstm, Some(true)));
+        assert_eq!(settings.budget, Some(Duration::from_secs(5400)));
+        for (wrong, word) in [("lr", "KEY=VALUE"), ("lrr=1", "lrr"), ("lr=fast", "lr=fast"), ("batch=-1", "batch")] {
+            let error = Settings::default().set(wrong).unwrap_err().to_string();
+            assert!(error.contains(word) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_saved_file_is_read_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        for model in [ModelKind::Ngram, ModelKind::Lstm, ModelKind::Gpt2] {
+            let settings = Settings { model: Some(model), text: vec!["a book.txt".into()], ..Settings::default() }.filled();
+            settings.save(dir.path()).unwrap();
+            assert_eq!(Settings::load(&dir.path().join(SETTINGS)).unwrap(), settings);
+        }
+    }
+}
