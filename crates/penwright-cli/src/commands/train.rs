@@ -1,27 +1,30 @@
 //! `penwright train`.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use penwright::corpus::{self, Document};
+use penwright::corpus::{self, Corpus, ReadOptions};
 use penwright::model::{Gpt2Config, LstmConfig};
 use penwright::run::ModelConfig;
 use penwright::tokenizer::{self, Tokenizer};
 use penwright::train::{Event, Length, Outcome, Texts, TrainOptions, train};
 
-use super::{Failure, name, texts};
+use super::{Failure, name};
 use crate::args::{Cli, Level, Model, Schedule, Train};
 
 pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
-    let documents = corpus::read(&args.text)?;
-    let held_out: Vec<Document>;
-    let (training, validation) = match &args.val {
-        Some(path) => {
-            held_out = corpus::read(std::slice::from_ref(path))?;
-            (texts(&documents), texts(&held_out))
-        }
-        None => corpus::split(&documents, args.val_fraction)?,
+    let read = |inputs: &[PathBuf], options: &ReadOptions| corpus::read(inputs, options, &mut |_| {});
+    let held_out = args.val.as_ref().map(|path| read(std::slice::from_ref(path), &ReadOptions::default())).transpose()?;
+    let options = ReadOptions { except: held_out.as_ref().map(Corpus::hashes).unwrap_or_default(), ..Default::default() };
+    let corpus = read(&args.text, &options)?;
+    if !cli.json && !cli.quiet {
+        eprintln!("{}", corpus.report());
+    }
+    let (training, validation) = match &held_out {
+        Some(held_out) => (corpus.texts(), held_out.texts()),
+        None => corpus.split(args.val_fraction)?,
     };
     let level = match args.level {
         Level::Char => tokenizer::Level::Char,
