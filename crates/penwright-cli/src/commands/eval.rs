@@ -3,24 +3,23 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
-use penwright::corpus;
+use penwright::corpus::{self, ReadOptions};
 use penwright::model::mean_score;
 use penwright::run::Run;
 use penwright::train::token_stream;
 use serde_json::json;
 
-use super::{Failure, name, texts};
+use super::{Failure, name};
 use crate::args::{Cli, Eval};
 
 pub(super) fn run(cli: &Cli, args: &Eval) -> Result<(), Failure> {
     let run = Run::open(&args.run)?;
-    let documents = corpus::read(&args.text)?;
-    let tokens = token_stream(&run.tokenizer, &texts(&documents));
+    let corpus = corpus::read(&args.text, &ReadOptions::default(), &mut |_| {})?;
+    let tokens = token_stream(&run.tokenizer, &corpus.texts());
     let start = Instant::now();
     let (nats, top1) = mean_score(&*run.model, &tokens, args.stride)?;
     let seconds = start.elapsed().as_secs_f64();
-    let chars: usize = documents.iter().map(|d| d.text.chars().count()).sum();
-    let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
+    let (chars, bytes) = (corpus.chars(), corpus.bytes());
     let scored = tokens.len() - 1;
     let bits = nats * scored as f64 / std::f64::consts::LN_2;
     let mut out = io::stdout();

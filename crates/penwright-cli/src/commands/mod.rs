@@ -7,8 +7,6 @@ mod train;
 use std::io;
 use std::path::Path;
 
-use penwright::corpus::Document;
-
 use crate::args::{Cli, Command};
 
 /// How a command fails.
@@ -44,10 +42,6 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(cli, args),
         Command::Eval(args) => eval::run(cli, args),
     }
-}
-
-fn texts(documents: &[Document]) -> Vec<&str> {
-    documents.iter().map(|d| d.text.as_str()).collect()
 }
 
 fn name(path: &Path) -> String {
