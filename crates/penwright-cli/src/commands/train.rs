@@ -26,7 +26,7 @@ pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
     let level = match args.level {
         Level::Char => tokenizer::Level::Char,
     };
-    let tokenizer = Tokenizer::train(level, &training);
+    let tokenizer = Tokenizer::train(level, &training, None)?;
     let config = model_config(args, tokenizer.vocab_size());
     let options = train_options(cli, args);
     let mut closed = Ok(());
