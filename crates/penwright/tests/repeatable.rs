@@ -40,7 +40,7 @@ fn shapes(vocab: usize) -> [ModelConfig; 3] {
 fn weights(config: &ModelConfig, threads: usize, out: &Path) -> (Vec<u8>, Vec<f64>) {
     let text = text();
     let (head, tail) = text.split_at(text.len() * 9 / 10);
-    let tokenizer = Tokenizer::train(Level::Char, &[head]);
+    let tokenizer = Tokenizer::train(Level::Char, &[head], None).unwrap();
     let mut losses = Vec::new();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
@@ -57,7 +57,7 @@ fn weights(config: &ModelConfig, threads: usize, out: &Path) -> (Vec<u8>, Vec<f6
 
 #[test]
 fn any_number_of_threads_and_any_time() {
-    let vocab = Tokenizer::train(Level::Char, &[&text()]).vocab_size();
+    let vocab = Tokenizer::train(Level::Char, &[&text()], None).unwrap().vocab_size();
     for config in shapes(vocab) {
         let dir = tempfile::tempdir().unwrap();
         let (one, losses) = weights(&config, 1, &dir.path().join("one"));
@@ -71,7 +71,7 @@ fn any_number_of_threads_and_any_time() {
 
 #[test]
 fn damaged_runs_are_refused_in_words() {
-    let vocab = Tokenizer::train(Level::Char, &[&text()]).vocab_size();
+    let vocab = Tokenizer::train(Level::Char, &[&text()], None).unwrap().vocab_size();
     for config in shapes(vocab) {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path().join("run");
@@ -100,7 +100,7 @@ fn damaged_runs_are_refused_in_words() {
 fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize {
     let text = text();
     let (head, tail) = text.split_at(text.len() * 9 / 10);
-    let tokenizer = Tokenizer::train(Level::Char, &[head]);
+    let tokenizer = Tokenizer::train(Level::Char, &[head], None).unwrap();
     let texts = Texts { train: &[head], val: &[tail] };
     for pieces in 1.. {
         let stop = AtomicBool::new(false);
@@ -120,7 +120,7 @@ fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize 
 
 #[test]
 fn resumed_runs_are_the_same_to_the_bit() {
-    let vocab = Tokenizer::train(Level::Char, &[&text()]).vocab_size();
+    let vocab = Tokenizer::train(Level::Char, &[&text()], None).unwrap().vocab_size();
     for config in shapes(vocab) {
         let dir = tempfile::tempdir().unwrap();
         let (whole, losses) = weights(&config, 2, &dir.path().join("whole"));
@@ -134,7 +134,7 @@ fn resumed_runs_are_the_same_to_the_bit() {
         assert_eq!(evals.collect::<Vec<_>>(), losses);
         let other = TrainOptions { lr: 1e-3, ..options };
         let text = text();
-        let tokenizer = Tokenizer::train(Level::Char, &[&text]);
+        let tokenizer = Tokenizer::train(Level::Char, &[&text], None).unwrap();
         let texts = Texts { train: &[&text], val: &[&text] };
         let error = train(&config, &tokenizer, texts, &other, &out, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
         assert!(error.to_string().contains("another lr, train text"), "{error}");
@@ -145,7 +145,7 @@ fn resumed_runs_are_the_same_to_the_bit() {
 fn patience_accumulation_and_budget() {
     let text = text();
     let (head, tail) = text.split_at(text.len() * 9 / 10);
-    let tokenizer = Tokenizer::train(Level::Char, &[head]);
+    let tokenizer = Tokenizer::train(Level::Char, &[head], None).unwrap();
     let [config, ..] = shapes(tokenizer.vocab_size());
     let run = |options: TrainOptions| {
         let dir = tempfile::tempdir().unwrap();

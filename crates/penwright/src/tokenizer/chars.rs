@@ -8,12 +8,25 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
+use super::ENDOFTEXT;
+
 /// The id of the end-of-text token.
 pub(super) const EOT: u32 = 0;
 /// The id of the escape.
 pub(super) const ESCAPE: u32 = 1;
+/// The escape's name in `tokenizer.json`.
+pub(super) const ESCAPE_NAME: &str = "<|escape|>";
 const FIRST: u32 = 2;
 const DIGITS: usize = 16;
+
+/// How far an escape has been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Escape {
+    #[default]
+    None,
+    Open,
+    High(u32),
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct CharTokenizer {
@@ -55,42 +68,55 @@ impl CharTokenizer {
         tokens
     }
 
-    pub(super) fn decode_bytes(&self, tokens: &[u32]) -> Vec<u8> {
-        let digit = |t: Option<&u32>| t.and_then(|t| t.checked_sub(FIRST)).filter(|&d| d < DIGITS as u32);
-        let (mut bytes, mut i) = (Vec::with_capacity(tokens.len()), 0);
-        while i < tokens.len() {
-            if tokens[i] == ESCAPE {
-                if let (Some(high), Some(low)) = (digit(tokens.get(i + 1)), digit(tokens.get(i + 2))) {
-                    bytes.push((high << 4 | low) as u8);
-                    i += 2;
-                } else {
-                    bytes.push(0xFF); // a broken escape: no character
+    /// Adds the bytes of the next token; escapes take three. A broken escape gives 0xFF, which is in no character.
+    pub(super) fn decode(&self, state: &mut Escape, token: u32, bytes: &mut Vec<u8>) {
+        let digit = token.checked_sub(FIRST).filter(|&d| d < DIGITS as u32);
+        match (std::mem::take(state), digit) {
+            (Escape::Open, Some(high)) => *state = Escape::High(high),
+            (Escape::High(high), Some(low)) => bytes.push((high << 4 | low) as u8),
+            (broken, _) => {
+                self.finish(broken, bytes);
+                match self.char(token) {
+                    Some(c) => bytes.extend(c.encode_utf8(&mut [0; 4]).bytes()),
+                    None if token == ESCAPE => *state = Escape::Open,
+                    None => {}
                 }
-            } else if let Some(c) = tokens[i].checked_sub(FIRST).and_then(|i| self.chars.get(i as usize)) {
-                bytes.extend(c.encode_utf8(&mut [0; 4]).bytes());
             }
-            i += 1;
         }
-        bytes
+    }
+
+    /// Adds the bytes of an escape that was left open.
+    pub(super) fn finish(&self, state: Escape, bytes: &mut Vec<u8>) {
+        if state != Escape::None {
+            bytes.push(0xFF);
+        }
+        if let Escape::High(high) = state {
+            bytes.extend(self.char(FIRST + high).into_iter().flat_map(|c| c.to_string().into_bytes()));
+        }
+    }
+
+    /// The character of an id; none for end-of-text, the escape and what is not in the vocabulary.
+    pub(super) fn char(&self, token: u32) -> Option<char> {
+        self.chars.get(token.checked_sub(FIRST)? as usize).copied()
     }
 
     /// Hugging Face's format: BPE without merges splits into characters; what it does not know is the escape.
     pub(super) fn to_json(&self) -> Value {
         let mut vocab = serde_json::Map::new();
-        vocab.insert("<|endoftext|>".into(), EOT.into());
-        vocab.insert("<|escape|>".into(), ESCAPE.into());
+        vocab.insert(ENDOFTEXT.into(), EOT.into());
+        vocab.insert(ESCAPE_NAME.into(), ESCAPE.into());
         for (c, id) in self.chars.iter().zip(FIRST..) {
             vocab.insert(c.to_string(), id.into());
         }
         json!({
             "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
             "added_tokens": [{
-                "id": EOT, "content": "<|endoftext|>", "special": true,
+                "id": EOT, "content": ENDOFTEXT, "special": true,
                 "single_word": false, "lstrip": false, "rstrip": false, "normalized": false
             }],
             "pre_tokenizer": null, "post_processor": null, "decoder": { "type": "Fuse" },
             "model": {
-                "type": "BPE", "dropout": null, "unk_token": "<|escape|>", "continuing_subword_prefix": null,
+                "type": "BPE", "dropout": null, "unk_token": ESCAPE_NAME, "continuing_subword_prefix": null,
                 "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []
             }
         })
@@ -99,9 +125,7 @@ impl CharTokenizer {
     pub(super) fn from_json(json: &Value) -> Option<Self> {
         let vocab = json.get("model")?.get("vocab")?.as_object()?;
         let count = vocab.len().checked_sub(FIRST as usize).filter(|&n| n >= DIGITS)?;
-        if vocab.get("<|endoftext|>")?.as_u64()? != u64::from(EOT)
-            || vocab.get("<|escape|>")?.as_u64()? != u64::from(ESCAPE)
-        {
+        if vocab.get(ENDOFTEXT)?.as_u64()? != u64::from(EOT) || vocab.get(ESCAPE_NAME)?.as_u64()? != u64::from(ESCAPE) {
             return None;
         }
         let mut chars = vec![None; count];

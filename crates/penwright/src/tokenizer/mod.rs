@@ -1,17 +1,45 @@
 //! Tokenizers: text to ids and back, exactly, for any Unicode text.
+//!
+//! Four levels share one face, [`Tokenizer`]: characters ([`Level::Char`]), words, byte-level BPE and GPT-2's
+//! published vocabulary. The last three are one machine (`bytes.rs`): the text is cut into pieces (`split.rs`), each
+//! piece becomes tokens, and since every byte is a token, nothing is unknown.
+//!
+//! `tokenizer.json` is Hugging Face's format. The crate `tokenizers` and Python's `PreTrainedTokenizerFast` give the
+//! same ids for every text, with two exceptions: `<|endoftext|>` in the text is their special token (it is text
+//! here), and a character level's unseen character is one `<|escape|>` there (three tokens a byte here).
 
+mod bpe;
+mod bytes;
 mod chars;
+mod gpt2;
+mod split;
 mod stream;
+mod words;
 
+pub use bpe::default_bpe_vocab;
 pub use stream::DecodeStream;
 
 use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::run::{read_json, write_json};
+use crate::run::{read_json, write_json, write_whole};
 use crate::{Error, Result};
+use bytes::ByteTokenizer;
 use chars::CharTokenizer;
+
+const FILE: &str = "tokenizer.json";
+const CONFIG: &str = "tokenizer_config.json";
+/// The name of the end-of-text token.
+const ENDOFTEXT: &str = "<|endoftext|>";
+/// The largest vocabulary that may be asked for.
+const MAX_VOCAB: usize = 1 << 20;
+/// Bytes of text that are encoded in one piece; longer texts are cut, and the parts encoded in parallel.
+const PART: usize = 256 << 10;
 
 /// The unit that a model predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,78 +47,187 @@ use chars::CharTokenizer;
 pub enum Level {
     /// Unicode characters.
     Char,
+    /// Words by frequency, punctuation and white space; other words are spelled.
+    Word,
+    /// Byte-level BPE, its merges learned from the text.
+    Bpe,
+    /// The published vocabulary of GPT-2.
+    Gpt2,
 }
 
 impl std::fmt::Display for Level {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Level::Char => "char",
+            Level::Word => "word",
+            Level::Bpe => "bpe",
+            Level::Gpt2 => "gpt2",
         })
     }
 }
 
-/// A tokenizer of any level. Every text encodes, and decodes back exactly.
-#[derive(Clone, Debug)]
+impl FromStr for Level {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Level::Char, Level::Word, Level::Bpe, Level::Gpt2]
+            .into_iter()
+            .find(|level| level.to_string() == name)
+            .ok_or_else(|| Error::setting("level", format!("{name:?} is none; give char, word, bpe or gpt2")))
+    }
+}
+
+#[derive(Clone)]
+enum Inner {
+    Char(Arc<CharTokenizer>),
+    Bytes(Arc<ByteTokenizer>),
+}
+
+/// A tokenizer of any level. Every text encodes, and decodes back exactly. Cloning is cheap.
+#[derive(Clone)]
 pub struct Tokenizer {
-    inner: CharTokenizer,
+    inner: Inner,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("level", &self.level()).field("vocab_size", &self.vocab_size()).finish()
+    }
 }
 
 impl Tokenizer {
-    /// Learns the vocabulary of the level from texts.
-    pub fn train(level: Level, texts: &[&str]) -> Self {
-        match level {
-            Level::Char => Tokenizer { inner: CharTokenizer::train(texts) },
-        }
-    }
-
-    /// Reads `tokenizer.json` from a run directory.
+    /// Learns the vocabulary of the level from texts. `vocab_size` is the number of ids at most, end-of-text and
+    /// bytes included; `None` takes what suits the text: for BPE [`default_bpe_vocab`], for words all units seen at
+    /// least twice, at most 10,000. Characters and GPT-2 have no choice of size.
     ///
     /// # Errors
-    /// When the file is missing or damaged.
-    pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join("tokenizer.json");
-        let inner = CharTokenizer::from_json(&read_json(&path)?).ok_or_else(|| {
-            Error::damaged(&path, "is not a character tokenizer of Penwright; copy it from the run again")
-        })?;
+    /// When the level cannot have the size.
+    pub fn train(level: Level, texts: &[&str], vocab_size: Option<usize>) -> Result<Self> {
+        let fixed = |what| Error::setting("vocab-size", format!("{what}; leave it out, or choose --level word or bpe"));
+        let inner = match (level, vocab_size) {
+            (Level::Char, Some(_)) => return Err(fixed("a character vocabulary is the characters of the text")),
+            (Level::Char, None) => Inner::Char(Arc::new(CharTokenizer::train(texts))),
+            (Level::Word, size) => Inner::Bytes(Arc::new(words::train(texts, size)?)),
+            (Level::Bpe, size) => Inner::Bytes(Arc::new(bpe::train(texts, size)?)),
+            (Level::Gpt2, None) => return Self::gpt2(),
+            (Level::Gpt2, Some(size)) if size == gpt2::EOT as usize + 1 => return Self::gpt2(),
+            (Level::Gpt2, Some(_)) => return Err(fixed("the GPT-2 vocabulary has 50257 tokens")),
+        };
         Ok(Tokenizer { inner })
     }
 
-    /// Writes `tokenizer.json`, in Hugging Face's format, into a folder.
+    /// GPT-2's published tokenizer, made once.
+    ///
+    /// # Errors
+    /// Only when the vocabulary built into the program is damaged.
+    pub fn gpt2() -> Result<Self> {
+        Ok(Tokenizer { inner: Inner::Bytes(gpt2::gpt2()?) })
+    }
+
+    /// Reads `tokenizer.json` from a run or a Hugging Face directory: one of Penwright's, or any byte-level BPE that
+    /// cuts text as GPT-2 does. The level shows in the file itself.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged, or of another kind.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE);
+        let json = read_json(&path)?;
+        if json["model"]["unk_token"] == chars::ESCAPE_NAME {
+            let damaged = "is a damaged character tokenizer; copy it from the run again";
+            let chars = CharTokenizer::from_json(&json).ok_or_else(|| Error::damaged(&path, damaged))?;
+            return Ok(Tokenizer { inner: Inner::Char(Arc::new(chars)) });
+        }
+        let tokenizer =
+            ByteTokenizer::from_json(&json, eos_token(dir).as_deref()).map_err(|e| Error::damaged(&path, e))?;
+        if tokenizer.level == Level::Bpe && tokenizer.eot == gpt2::EOT {
+            let published = gpt2::gpt2()?;
+            if published.same(&tokenizer) {
+                return Ok(Tokenizer { inner: Inner::Bytes(published) });
+            }
+        }
+        Ok(Tokenizer { inner: Inner::Bytes(Arc::new(tokenizer)) })
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_config.json`, in Hugging Face's format, into a folder.
     ///
     /// # Errors
     /// When writing fails.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        write_json(&dir.join("tokenizer.json"), &self.inner.to_json())
+        let (eot, unknown) = match &self.inner {
+            Inner::Char(chars) => {
+                write_json(&dir.join(FILE), &chars.to_json())?;
+                (ENDOFTEXT, Some(chars::ESCAPE_NAME))
+            }
+            // One line: the large ones have a hundred thousand entries.
+            Inner::Bytes(tokenizer) => {
+                write_whole(&dir.join(FILE), tokenizer.to_json().to_string().as_bytes())?;
+                (tokenizer.special(tokenizer.eot).unwrap_or(ENDOFTEXT), None)
+            }
+        };
+        let config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": eot, "eos_token": eot, "unk_token": unknown,
+            "clean_up_tokenization_spaces": false, "add_prefix_space": false, "penwright_level": self.level()
+        });
+        write_json(&dir.join(CONFIG), &config)
     }
 
     /// The level.
     pub fn level(&self) -> Level {
-        Level::Char
+        match &self.inner {
+            Inner::Char(_) => Level::Char,
+            Inner::Bytes(tokenizer) => tokenizer.level,
+        }
     }
 
     /// Number of ids, the end-of-text token included.
     pub fn vocab_size(&self) -> usize {
-        self.inner.vocab_size()
+        match &self.inner {
+            Inner::Char(chars) => chars.vocab_size(),
+            Inner::Bytes(tokenizer) => tokenizer.vocab_size(),
+        }
     }
 
     /// The id of `<|endoftext|>`, which begins every text and stands between documents.
     pub fn eot(&self) -> u32 {
-        chars::EOT
+        match &self.inner {
+            Inner::Char(_) => chars::EOT,
+            Inner::Bytes(tokenizer) => tokenizer.eot,
+        }
     }
 
-    /// Ids that are never to be generated (the escape for unseen characters).
+    /// Ids that are never to be generated, in ascending order: a character level's escape; bytes that occur in no
+    /// text; special tokens other than end-of-text. The bytes and characters that spell a word are allowed.
     pub fn suppressed(&self) -> &[u32] {
-        &[chars::ESCAPE]
+        match &self.inner {
+            Inner::Char(_) => &[chars::ESCAPE],
+            Inner::Bytes(tokenizer) => &tokenizer.suppressed,
+        }
     }
 
-    /// Encodes any text. `<|endoftext|>` in the text is text.
+    /// Encodes any text. `<|endoftext|>` in the text is text. Long texts are encoded in parallel.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        self.inner.encode(text)
+        self.encode_by_parts(text, PART)
     }
 
-    /// The bytes of the tokens, which may cut a character at either end; end-of-text has none.
-    pub fn decode_bytes(&self, tokens: &[u32]) -> Vec<u8> {
-        self.inner.decode_bytes(tokens)
+    fn encode_by_parts(&self, text: &str, size: usize) -> Vec<u32> {
+        let one = |part: &str| match &self.inner {
+            Inner::Char(chars) => chars.encode(part),
+            Inner::Bytes(tokenizer) => tokenizer.encode_part(part),
+        };
+        if text.len() <= size {
+            return one(text);
+        }
+        let parts = split::parts(text, size, |text, from| self.safe_cut(text, from));
+        parts.into_par_iter().map(one).collect::<Vec<_>>().concat()
+    }
+
+    /// The first byte from `from` on (at least one) where the text may be cut so that its parts, encoded apart, have
+    /// the tokens that they have together; the text's length when there is none.
+    pub fn safe_cut(&self, text: &str, from: usize) -> usize {
+        match &self.inner {
+            Inner::Char(_) => (from.max(1)..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len()),
+            Inner::Bytes(_) => split::safe_cut(text, from),
+        }
     }
 
     /// The text of the tokens; bytes that form no character become U+FFFD.
@@ -102,45 +239,33 @@ impl Tokenizer {
     pub fn stream(&self) -> DecodeStream<'_> {
         DecodeStream::new(self)
     }
+
+    /// One token for people: its text, bytes that are part of a character as `\xE2`, special tokens by name, ids
+    /// without a token as nothing.
+    pub fn piece(&self, id: u32) -> String {
+        let bytes = match &self.inner {
+            Inner::Char(_) if id == chars::EOT => return ENDOFTEXT.into(),
+            Inner::Char(_) if id == chars::ESCAPE => return chars::ESCAPE_NAME.into(),
+            Inner::Char(chars) => return chars.char(id).map(String::from).unwrap_or_default(),
+            Inner::Bytes(tokenizer) => match tokenizer.special(id) {
+                Some(name) => return name.into(),
+                None => tokenizer.token(id),
+            },
+        };
+        let shown = |chunk: std::str::Utf8Chunk<'_>| {
+            let wrong: String = chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")).collect();
+            format!("{}{wrong}", chunk.valid())
+        };
+        bytes.utf8_chunks().map(shown).collect()
+    }
+}
+
+/// The end-of-text token that `tokenizer_config.json` names, if there is one.
+fn eos_token(dir: &Path) -> Option<String> {
+    let config: Value = serde_json::from_slice(&std::fs::read(dir.join(CONFIG)).ok()?).ok()?;
+    let eos = &config["eos_token"];
+    eos.as_str().or(eos["content"].as_str()).map(String::from)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn any_text_comes_back(trained in ".{0,40}", text in "\\PC*|(?s).{0,60}") {
-            let tokenizer = Tokenizer::train(Level::Char, &[&trained]);
-            let tokens = tokenizer.encode(&text);
-            prop_assert!(tokens.iter().all(|&t| (t as usize) < tokenizer.vocab_size()));
-            prop_assert_eq!(tokenizer.decode(&tokens), text.clone());
-            let mut stream = tokenizer.stream();
-            let mut streamed: String = tokens.iter().map(|&t| stream.push(t)).collect();
-            streamed.push_str(&stream.finish());
-            prop_assert_eq!(streamed, text);
-        }
-    }
-
-    #[test]
-    fn saved_and_loaded_alike() {
-        let dir = tempfile::tempdir().unwrap();
-        let tokenizer = Tokenizer::train(Level::Char, &["The wind, the \"sea\" — and\n\ttabs."]);
-        tokenizer.save(dir.path()).unwrap();
-        let again = Tokenizer::load(dir.path()).unwrap();
-        let text = "the sea — 海 <|endoftext|>";
-        assert_eq!(tokenizer.encode(text), again.encode(text));
-        assert_eq!(again.decode(&again.encode(text)), text);
-    }
-
-    #[test]
-    fn broken_escapes_do_not_panic() {
-        let tokenizer = Tokenizer::train(Level::Char, &["abc"]);
-        for tokens in
-            [vec![chars::ESCAPE], vec![chars::ESCAPE, chars::ESCAPE, 3], vec![chars::ESCAPE, 17], vec![9999, 3]]
-        {
-            let _ = tokenizer.decode(&tokens);
-        }
-    }
-}
+mod tests;
