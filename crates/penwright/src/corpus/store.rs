@@ -10,7 +10,7 @@ use penwright_kernels::Mapped;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::ReadOptions;
-use super::report::Report;
+use super::report::{ReadFile, Report};
 use crate::{Error, Result};
 
 /// The texts that were read, ready to be tokenized.
@@ -48,6 +48,15 @@ struct Entry {
 }
 
 impl Corpus {
+    /// One document that is there already, taken as it is.
+    pub fn from_text(name: &str, text: String) -> Corpus {
+        let hash = xxh3_128(text.as_bytes());
+        let entries = vec![Entry { hash, bytes: 0..text.len() as u64, file: 0, line: 0 }];
+        let chars = text.chars().count() as u64;
+        let file = ReadFile { name: name.into(), format: "text".into(), encoding: "UTF-8".into(), chars, ..ReadFile::default() };
+        Corpus { text: Text::Memory(text), entries, chars, report: Report { files: vec![file], ..Report::default() } }
+    }
+
     /// The documents in the order in which they were read.
     pub fn documents(&self) -> impl Iterator<Item = Document<'_>> {
         self.entries.iter().map(|entry| Document { name: name(&self.report, entry), text: self.text(entry) })

@@ -8,10 +8,12 @@ use crate::{Error, Result};
 
 mod gpt2;
 mod lstm;
+mod ngram;
 mod params;
 
 pub use gpt2::{Gpt2, Gpt2Config};
 pub use lstm::{Lstm, LstmConfig};
+pub use ngram::{MAX_ORDER, Ngram, NgramConfig};
 pub use params::{Params, Tensor};
 
 use crate::layers::Dropout;

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub use config::ModelConfig;
 pub(crate) use files::{create_dir, read_json, write_json, write_whole};
 use weights::load_weights;
-pub(crate) use weights::{read_floats, save_weights, write_floats};
+pub(crate) use weights::{checksum, read_floats, save_weights, write_floats, write_views};
 
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 

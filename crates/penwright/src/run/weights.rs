@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{WEIGHTS, write_whole};
-use crate::model::Params;
+use crate::model::{Params, Tensor};
 use crate::{Error, Result};
 
 /// Writes flat arrays and a text into one file, with a checksum.
@@ -51,17 +51,25 @@ fn write_tensors(path: &Path, params: &Params, text: Option<&str>) -> Result<()>
         .iter()
         .map(|t| params.data[t.range.clone()].iter().flat_map(|x| x.to_le_bytes()).collect())
         .collect();
-    let mut views = Vec::new();
-    let mut checksum = 0;
-    for (tensor, bytes) in params.tensors.iter().zip(&bytes) {
-        checksum ^= xxh3_64(bytes).rotate_left(views.len() as u32);
-        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
-        views.push((tensor.name.clone(), view.map_err(|e| Error::damaged(path, e.to_string()))?));
-    }
-    let mut metadata = HashMap::from([("format".into(), "pt".into()), ("checksum".into(), format!("{checksum:016x}"))]);
+    let view = |(t, bytes): (&Tensor, _)| Ok((t.name.clone(), TensorView::new(Dtype::F32, t.shape.clone(), bytes)?));
+    let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> =
+        params.tensors.iter().zip(&bytes).map(view).collect();
+    write_views(path, views.map_err(|e| Error::damaged(path, e.to_string()))?, text)
+}
+
+/// Writes arrays of any type, named, with the checksum of all in this order.
+pub(crate) fn write_views(path: &Path, views: Vec<(String, TensorView)>, text: Option<&str>) -> Result<()> {
+    let checksum = checksum(views.iter().map(|(_, view)| view.data()));
+    let mut metadata = HashMap::from([("format".into(), "pt".into()), ("checksum".into(), checksum)]);
     metadata.extend(text.map(|text| ("text".into(), text.into())));
     let file = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::damaged(path, e.to_string()))?;
     write_whole(path, &sorted_header(path, &file)?)
+}
+
+/// The checksum of arrays in their order.
+pub(crate) fn checksum<'a>(arrays: impl Iterator<Item = &'a [u8]>) -> String {
+    let sum = arrays.enumerate().fold(0, |sum, (n, bytes)| sum ^ xxh3_64(bytes).rotate_left(n as u32));
+    format!("{sum:016x}")
 }
 
 /// The same file with its header's keys sorted: the library writes metadata in a random order, and equal weights
@@ -84,14 +92,14 @@ pub(super) fn load_weights(path: &Path, raw: &[u8], params: &mut Params) -> Resu
     let (_, header) =
         SafeTensors::read_metadata(raw).map_err(|e| damaged(format!("is no whole safetensors file ({e})")))?;
     let file = SafeTensors::deserialize(raw).map_err(|e| damaged(format!("is no whole safetensors file ({e})")))?;
-    let mut checksum = 0;
-    for (n, tensor) in params.tensors.iter().enumerate() {
+    let mut arrays = Vec::new();
+    for tensor in &params.tensors {
         let view = file.tensor(&tensor.name).map_err(|_| damaged(format!("lacks the tensor {}", tensor.name)))?;
         if view.shape() != tensor.shape || view.dtype() != Dtype::F32 {
             let problem = format!("has {} as {:?}, not {:?}", tensor.name, view.shape(), tensor.shape);
             return Err(damaged(problem));
         }
-        checksum ^= xxh3_64(view.data()).rotate_left(n as u32);
+        arrays.push(view.data());
         for (x, bytes) in params.data[tensor.range.clone()].iter_mut().zip(view.data().as_chunks::<4>().0) {
             *x = f32::from_le_bytes(*bytes);
         }
@@ -100,7 +108,7 @@ pub(super) fn load_weights(path: &Path, raw: &[u8], params: &mut Params) -> Resu
         }
     }
     let expected = header.metadata().as_ref().and_then(|m| m.get("checksum"));
-    if expected.is_some_and(|e| *e != format!("{checksum:016x}")) {
+    if expected.is_some_and(|e| *e != checksum(arrays.into_iter())) {
         return Err(damaged("does not match its checksum".into()));
     }
     Ok(())

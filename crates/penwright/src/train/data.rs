@@ -1,7 +1,7 @@
 //! The tokens of a run.
 
 use crate::tokenizer::Tokenizer;
-use crate::tokens::{TokenOptions, Tokens, token_stream};
+use crate::tokens::{TokenStoreOptions, Tokens, token_stream};
 use crate::{Error, Result};
 
 /// The tokens to train on and those held out.
@@ -28,7 +28,7 @@ impl Data {
         if val.iter().all(|text| text.is_empty()) {
             return Err(Error::Text("the validation part is empty; use a longer text or give one with --val".into()));
         }
-        let mut encode = |texts: &[&str]| token_stream(tokenizer, texts, &TokenOptions::default(), progress);
+        let mut encode = |texts: &[&str]| token_stream(tokenizer, texts, &TokenStoreOptions::default(), progress);
         let val_chars = val.iter().map(|text| text.chars().count()).sum();
         Ok(Data { train: encode(train)?, val: encode(val)?, val_chars })
     }

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::{Data, Event, Length, Outcome, Settings, TrainOptions, checkpoint, measure, ngram, train};
-use crate::corpus::{self, Corpus};
+use crate::corpus::{self, Corpus, ReadOptions};
 use crate::model::ModelKind;
 use crate::run::{ModelConfig, create_dir};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
+use crate::Result;
 
 /// How far the preparation of a job is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,12 +64,14 @@ impl Job {
     /// When a text cannot be read, is too short, or a setting cannot work.
     pub fn prepare(settings: Settings, progress: &mut dyn FnMut(Preparing)) -> Result<Job> {
         let options = settings.read_options();
-        let mut reading = |p: &corpus::Progress| progress(Preparing { stage: "reading texts", done: p.done, total: p.total });
-        let corpus = corpus::read(&settings.text, &options, &mut reading)?;
+        let mut reading = |p: &corpus::Progress| progress(Preparing { stage: "reading texts", done: p.files as u64, total: p.of as u64 });
         let held_out = match &settings.val {
             Some(path) => Some(corpus::read(std::slice::from_ref(path), &options, &mut reading)?),
             None => None,
         };
+        // A copy of the validation text among the others would be seen in training.
+        let except = held_out.as_ref().map(Corpus::hashes).unwrap_or_default();
+        let corpus = corpus::read(&settings.text, &ReadOptions { except, ..options }, &mut reading)?;
         Job::from_corpus(settings, corpus, held_out.as_ref(), progress)
     }
 
@@ -88,9 +90,6 @@ impl Job {
             Some(held_out) => (corpus.texts(), held_out.texts()),
             None => corpus.split(settings.val_fraction())?,
         };
-        if val.iter().all(|text| text.is_empty()) {
-            return Err(Error::Text("the validation part is empty; use a longer text or give one with --val".into()));
-        }
         progress(Preparing { stage: "making the tokenizer", done: 0, total: 0 });
         let tokenizer = Tokenizer::train(settings.level(), &train, settings.vocab_size)?;
         let config = settings.model_config(tokenizer.vocab_size());
