@@ -14,8 +14,10 @@
 pub mod corpus;
 pub mod duration;
 pub mod error;
+mod files;
 pub mod generate;
 pub mod layers;
+pub mod memory;
 pub mod model;
 pub mod run;
 pub mod tokenizer;

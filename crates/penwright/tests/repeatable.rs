@@ -7,7 +7,7 @@ use std::time::Duration;
 use penwright::model::{Gpt2Config, LstmConfig};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
-use penwright::train::{Event, Length, Outcome, Texts, TrainOptions, read_metrics, train};
+use penwright::train::{Data, Event, Length, Outcome, TrainOptions, read_metrics, train};
 
 fn text() -> String {
     (0..400)
@@ -44,8 +44,8 @@ fn weights(config: &ModelConfig, threads: usize, out: &Path) -> (Vec<u8>, Vec<f6
     let mut losses = Vec::new();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
-        let texts = Texts { train: &[head], val: &[tail] };
-        train(config, &tokenizer, texts, &options(), out, &AtomicBool::new(false), &mut |event| {
+        let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
+        train(config, &tokenizer, &data, &options(), out, &AtomicBool::new(false), &mut |event| {
             if let Event::Eval { val_loss, .. } = event {
                 losses.push(*val_loss);
             }
@@ -101,10 +101,10 @@ fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize 
     let text = text();
     let (head, tail) = text.split_at(text.len() * 9 / 10);
     let tokenizer = Tokenizer::train(Level::Char, &[head], None).unwrap();
-    let texts = Texts { train: &[head], val: &[tail] };
+    let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
     for pieces in 1.. {
         let stop = AtomicBool::new(false);
-        let outcome = train(config, &tokenizer, texts, options, out, &stop, &mut |event| {
+        let outcome = train(config, &tokenizer, &data, options, out, &stop, &mut |event| {
             stop.fetch_or(matches!(event, Event::Step { .. }), Ordering::Relaxed);
         });
         match outcome.unwrap() {
@@ -135,8 +135,8 @@ fn resumed_runs_are_the_same_to_the_bit() {
         let other = TrainOptions { lr: 1e-3, ..options };
         let text = text();
         let tokenizer = Tokenizer::train(Level::Char, &[&text], None).unwrap();
-        let texts = Texts { train: &[&text], val: &[&text] };
-        let error = train(&config, &tokenizer, texts, &other, &out, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+        let data = Data::encode(&tokenizer, &[&text], &[&text], &mut |_, _| {}).unwrap();
+        let error = train(&config, &tokenizer, &data, &other, &out, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
         assert!(error.to_string().contains("another lr, train text"), "{error}");
     }
 }
@@ -149,9 +149,9 @@ fn patience_accumulation_and_budget() {
     let [config, ..] = shapes(tokenizer.vocab_size());
     let run = |options: TrainOptions| {
         let dir = tempfile::tempdir().unwrap();
-        let texts = Texts { train: &[head], val: &[tail] };
+        let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
         let mut events = Vec::new();
-        let outcome = train(&config, &tokenizer, texts, &options, dir.path(), &AtomicBool::new(false), &mut |e| {
+        let outcome = train(&config, &tokenizer, &data, &options, dir.path(), &AtomicBool::new(false), &mut |e| {
             events.push(e.clone());
         });
         (outcome, events)

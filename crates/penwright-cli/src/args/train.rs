@@ -181,7 +181,9 @@ pub(crate) struct Train {
 impl Train {
     /// What the flags say, alone.
     pub(crate) fn settings(&self) -> Result<Settings, penwright::Error> {
-        let unsupported = |flag, value, instead| Err(penwright::Error::setting(flag, format!("{value} is not built yet; use {instead}")));
+        let unsupported = |flag, value, instead| {
+            Err(penwright::Error::setting(flag, format!("{value} is not built yet; use {instead}")))
+        };
         let optimizer = match self.optimizer {
             Some(OptimizerName::Muon) => return unsupported("optimizer", "muon", "adamw"),
             Some(OptimizerName::Sgd) => return unsupported("optimizer", "sgd", "adamw"),

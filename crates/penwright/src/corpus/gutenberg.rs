@@ -189,8 +189,12 @@ mod tests {
         let clean = format!("{BOOK}\n");
         assert_eq!(strip(&modern(BOOK)).unwrap(), clean);
         assert_eq!(strip(&old(BOOK)).unwrap(), clean);
-        assert_eq!(strip(&(modern(BOOK) + &old("Second.") + &modern("Third."))).unwrap(), format!("{BOOK}\n\n\nSecond.\n\n\nThird.\n"));
-        let small_print_last = format!("{BOOK}\n\nEnd of this Project Gutenberg Etext\n\n*END*THE SMALL PRINT! *END*\n");
+        assert_eq!(
+            strip(&(modern(BOOK) + &old("Second.") + &modern("Third."))).unwrap(),
+            format!("{BOOK}\n\n\nSecond.\n\n\nThird.\n")
+        );
+        let small_print_last =
+            format!("{BOOK}\n\nEnd of this Project Gutenberg Etext\n\n*END*THE SMALL PRINT! *END*\n");
         assert_eq!(strip(&small_print_last).unwrap(), clean);
     }
 
@@ -201,7 +205,8 @@ mod tests {
                      *** END OF THE PROJECT GUTENBERG EBOOK HAMLET ***\n\nwhich I find handsome.\n";
         assert_eq!(strip(essay), None);
         assert_eq!(strip("End of Project Gutenberg's glory, he wrote; then came\nmore years, and more books.\n"), None);
-        let long = format!("Project Gutenberg, title: x\n{}\n*END*THE SMALL PRINT! *END*\nrest\n", "A line.\n".repeat(10_000));
+        let long =
+            format!("Project Gutenberg, title: x\n{}\n*END*THE SMALL PRINT! *END*\nrest\n", "A line.\n".repeat(10_000));
         assert_eq!(strip(&long), None, "a header has an end");
         let nothing_left = "Title: x Gutenberg\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\n";
         assert_eq!(strip(nothing_left), None);

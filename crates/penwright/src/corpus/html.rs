@@ -35,8 +35,22 @@ pub(super) fn text(html: &str) -> Result<String, String> {
 
 /// Elements that stand apart like `div`, though html2text does not know them.
 const BLOCKS: [&str; 16] = [
-    "address", "article", "aside", "center", "details", "fieldset", "figcaption", "figure", "footer", "form", "header",
-    "hgroup", "main", "nav", "section", "summary",
+    "address",
+    "article",
+    "aside",
+    "center",
+    "details",
+    "fieldset",
+    "figcaption",
+    "figure",
+    "footer",
+    "form",
+    "header",
+    "hgroup",
+    "main",
+    "nav",
+    "section",
+    "summary",
 ];
 /// Elements whose content is not markup: in XHTML `<script/>` is whole, in HTML it would swallow all that follows.
 const OPAQUE: [&str; 6] = ["iframe", "noscript", "script", "style", "textarea", "title"];

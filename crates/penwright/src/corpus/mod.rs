@@ -39,6 +39,7 @@ pub use clean::Cleaned;
 pub use report::{ReadFile, Report, Skipped};
 pub use store::{Corpus, Document};
 
+use crate::memory::free_memory;
 use crate::{Error, Result};
 use find::{Format, Source};
 use store::{Added, Store};
@@ -142,10 +143,7 @@ fn small_files(sources: &[Source]) -> usize {
 }
 
 fn quarter_of_free_memory() -> u64 {
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    let free = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory).min(system.available_memory());
-    (free / 4).max(64 << 20)
+    (free_memory() / 4).max(64 << 20)
 }
 
 fn progress_of(store: &Store, source: &Source, files: usize, of: usize) -> Progress {
@@ -176,7 +174,8 @@ fn whole_document(source: &Source, opened: Opened, options: &ReadOptions, limit:
     let decode::Decoded { text, encoding, damaged } = extracted.map_err(|problem| source.damaged(problem))?;
     let (text, mut cleaned) = clean::clean(text, format, options);
     cleaned.damaged = damaged;
-    let file = ReadFile { name: source.name(), format: format.name(), packed, encoding, cleaned, ..ReadFile::default() };
+    let file =
+        ReadFile { name: source.name(), format: format.name(), packed, encoding, cleaned, ..ReadFile::default() };
     Ok(Whole { text, file })
 }
 

@@ -53,8 +53,9 @@ impl Corpus {
         let hash = xxh3_128(text.as_bytes());
         let entries = vec![Entry { hash, bytes: 0..text.len() as u64, file: 0, line: 0 }];
         let chars = text.chars().count() as u64;
-        let file = ReadFile { name: name.into(), format: "text".into(), encoding: "UTF-8".into(), chars, ..ReadFile::default() };
-        Corpus { text: Text::Memory(text), entries, chars, report: Report { files: vec![file], ..Report::default() } }
+        let (format, encoding, bytes) = ("text", "UTF-8", text.len() as u64);
+        let file = ReadFile { name: name.into(), format, encoding, documents: 1, chars, bytes, ..ReadFile::default() };
+        Corpus { text: Text::Memory(text), entries, chars, report: Report { read: vec![file], ..Report::default() } }
     }
 
     /// The documents in the order in which they were read.

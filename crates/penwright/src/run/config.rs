@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::free_memory;
+use crate::memory::free_memory;
 use crate::model::{Gpt2, Gpt2Config, Lstm, LstmConfig, NgramConfig, Trainable};
-use crate::train::TrainOptions;
 use crate::{Error, Result};
 
 /// The shape of a model of any family.
@@ -72,9 +71,10 @@ impl ModelConfig {
         6.0 * self.counts().1
     }
 
-    /// Bytes that training takes: weights, gradients, two moments and what the backward keeps.
-    pub fn memory(&self, options: &TrainOptions) -> u64 {
-        let rows = options.batch as f64 * options.context as f64;
+    /// Bytes that training on `batch` texts of `context` tokens takes: weights, gradients, two moments and what the
+    /// backward keeps.
+    pub fn memory(&self, batch: usize, context: usize) -> u64 {
+        let rows = batch as f64 * context as f64;
         let row = match self {
             ModelConfig::Ngram(_) => 0.0,
             ModelConfig::Gpt2(c) => (16.0 * c.layers as f64 + 12.0) * c.width as f64 + c.vocab as f64,
@@ -85,8 +85,8 @@ impl ModelConfig {
 
     /// # Errors
     /// When training needs more memory than is free.
-    pub(crate) fn check_memory(&self, options: &TrainOptions) -> Result<()> {
-        let (needed, free) = (self.memory(options), free_memory());
+    pub(crate) fn check_memory(&self, batch: usize, context: usize) -> Result<()> {
+        let (needed, free) = (self.memory(batch, context), free_memory());
         if needed > free {
             let what = "training".to_string();
             return Err(Error::Memory { what, needed, free, remedy: "--batch, --context, --width or --layers" });
@@ -125,7 +125,9 @@ impl ModelConfig {
                 heads: size("n_head")?,
                 width: size("n_embd")?,
             })),
-            "penwright_ngram" => Some(ModelConfig::Ngram(NgramConfig { vocab: size("vocab_size")?, order: size("order")? })),
+            "penwright_ngram" => {
+                Some(ModelConfig::Ngram(NgramConfig { vocab: size("vocab_size")?, order: size("order")? }))
+            }
             "penwright_lstm" => Some(ModelConfig::Lstm(LstmConfig {
                 vocab: size("vocab_size")?,
                 embed: size("embedding_size")?,

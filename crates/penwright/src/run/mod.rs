@@ -1,24 +1,20 @@
 //! The run directory: what `train` writes and everything else reads. Every file is written whole or not at all.
 
 mod config;
-mod files;
-mod weights;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::model::{LanguageModel, Ngram};
+use crate::files::{create_dir, read_json, read_params, write_json, write_params};
+use crate::model::{LanguageModel, Ngram, Params};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 pub use config::ModelConfig;
-pub(crate) use files::{create_dir, read_json, write_json, write_whole};
-use weights::load_weights;
-pub(crate) use weights::{checksum, read_floats, save_weights, write_floats, write_views};
 
-pub(crate) const WEIGHTS: &str = "model.safetensors";
+pub(crate) use crate::files::WEIGHTS;
 
 /// A run opened for use.
 pub struct Run {
@@ -64,8 +60,13 @@ fn load_neural(dir: &Path, config: &ModelConfig) -> Result<Arc<dyn LanguageModel
         return Err(Error::damaged(&path, "is shorter than config.json says; copy the run again"));
     }
     let mut model = config.build(0)?;
-    load_weights(&path, &raw, model.params_mut())?;
+    read_params(&path, &raw, model.params_mut())?;
     Ok(model.into_model())
+}
+
+/// Writes the weights of a run.
+pub(crate) fn save_weights(dir: &Path, params: &Params) -> Result<()> {
+    write_params(&dir.join(WEIGHTS), params, None)
 }
 
 /// Creates the directory with what does not change in training.
@@ -76,15 +77,4 @@ pub(crate) fn create(dir: &Path, config: &ModelConfig, tokenizer: &Tokenizer) ->
     let generation = json!({"bos_token_id": bos, "eos_token_id": eos, "do_sample": true, "temperature": 0.8});
     write_json(&dir.join("generation_config.json"), &generation)?;
     tokenizer.save(dir)
-}
-
-/// Memory free for use, in bytes; limits of a container count.
-pub fn free_memory() -> u64 {
-    let Ok(mut system) = sysinfo::System::new() else { return u64::MAX };
-    system.refresh_memory();
-    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
-    match system.available_memory().min(limit) {
-        0 => u64::MAX, // not known on this system
-        free => free,
-    }
 }

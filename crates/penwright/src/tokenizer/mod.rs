@@ -27,7 +27,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::run::{read_json, write_json, write_whole};
+use crate::files::{read_json, write_json, write_whole};
 use crate::{Error, Result};
 use bytes::ByteTokenizer;
 use chars::CharTokenizer;

@@ -17,7 +17,7 @@ const PROBE: (f64, u64) = (0.04, 5);
 /// When the shape is impossible, memory is short or the text too short.
 pub(super) fn measure(config: &ModelConfig, data: &Data, options: &TrainOptions) -> Result<Duration> {
     options.check()?;
-    config.check_memory(options)?;
+    config.check_memory(options.batch, options.context)?;
     let mut model = config.build(options.seed)?;
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let mut grads = vec![0.0; model.params().data.len()];

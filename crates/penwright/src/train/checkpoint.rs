@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::AdamW;
+use crate::files::{create_dir, read_floats, write_floats};
 use crate::model::Trainable;
-use crate::run::{create_dir, read_floats, write_floats};
 use crate::{Error, Result};
 
 const FOLDER: &str = "state";

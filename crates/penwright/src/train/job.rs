@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::{Data, Event, Length, Outcome, Settings, TrainOptions, checkpoint, measure, ngram, train};
-use crate::corpus::{self, Corpus, ReadOptions};
-use crate::model::ModelKind;
-use crate::run::{ModelConfig, create_dir};
-use crate::tokenizer::Tokenizer;
 use crate::Result;
+use crate::corpus::{self, Corpus, ReadOptions};
+use crate::files::create_dir;
+use crate::model::ModelKind;
+use crate::run::ModelConfig;
+use crate::tokenizer::Tokenizer;
 
 /// How far the preparation of a job is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,7 +65,9 @@ impl Job {
     /// When a text cannot be read, is too short, or a setting cannot work.
     pub fn prepare(settings: Settings, progress: &mut dyn FnMut(Preparing)) -> Result<Job> {
         let options = settings.read_options();
-        let mut reading = |p: &corpus::Progress| progress(Preparing { stage: "reading texts", done: p.files as u64, total: p.of as u64 });
+        let mut reading = |p: &corpus::Progress| {
+            progress(Preparing { stage: "reading texts", done: p.files as u64, total: p.of as u64 })
+        };
         let held_out = match &settings.val {
             Some(path) => Some(corpus::read(std::slice::from_ref(path), &options, &mut reading)?),
             None => None,
@@ -126,8 +129,8 @@ impl Job {
             train_tokens: self.data.train.len() as u64,
             val_tokens: self.data.val.len() as u64,
             vocab: self.tokenizer.vocab_size(),
-            memory_bytes: self.config.memory(&options),
-            free_bytes: crate::run::free_memory(),
+            memory_bytes: self.config.memory(options.batch, options.context),
+            free_bytes: crate::memory::free_memory(),
             flops_per_token: self.config.flops_per_token(),
             step_seconds: None,
             steps: None,

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Length, Schedule, TrainOptions};
 use crate::corpus::ReadOptions;
+use crate::files::write_whole;
 use crate::model::{Gpt2Config, LstmConfig, ModelKind, NgramConfig};
-use crate::run::{ModelConfig, write_whole};
+use crate::run::ModelConfig;
 use crate::tokenizer::Level;
 use crate::{Error, Result};
 
@@ -121,11 +122,23 @@ impl Settings {
         toml::from_str(&text).map_err(|e| Error::damaged(path, one_line(&e)))
     }
 
+    /// How texts for a run are to be read: as its training texts were, where that is recorded.
+    ///
+    /// # Errors
+    /// When the run's settings are damaged.
+    pub fn read_options_of(run: &Path) -> Result<ReadOptions> {
+        let path = run.join(SETTINGS);
+        Ok(if path.exists() { Settings::load(&path)?.read_options() } else { ReadOptions::default() })
+    }
+
     /// Writes the settings into a run directory.
     pub(crate) fn save(&self, run: &Path) -> Result<()> {
         let path = run.join(SETTINGS);
         let text = toml::to_string(self).map_err(|e| Error::damaged(&path, e.to_string()))?;
-        write_whole(&path, format!("# How this run was trained; `penwright train --config` takes it.\n{text}").as_bytes())
+        write_whole(
+            &path,
+            format!("# How this run was trained; `penwright train --config` takes it.\n{text}").as_bytes(),
+        )
     }
 
     /// These settings where given, else those of `below`. Of budget, steps and epochs the upper side's counts, and
@@ -163,9 +176,8 @@ impl Settings {
         let (key, value) = (key.trim(), value.trim());
         let parse = |text: String| toml::from_str::<Settings>(&text);
         // A number or a truth value as it is; all else is text.
-        let parsed = parse(format!("{key} = {value}")).or_else(|e| {
-            parse(format!("{key} = {}", toml::Value::from(value))).map_err(|_| e)
-        });
+        let parsed = parse(format!("{key} = {value}"))
+            .or_else(|e| parse(format!("{key} = {}", toml::Value::from(value))).map_err(|_| e));
         parsed.map(|upper| upper.over(self)).map_err(|e| wrong(format!("`{assignment}`: {}", one_line(&e))))
     }
 
@@ -331,7 +343,8 @@ mod tests {
     fn a_saved_file_is_read_the_same() {
         let dir = tempfile::tempdir().unwrap();
         for model in [ModelKind::Ngram, ModelKind::Lstm, ModelKind::Gpt2] {
-            let settings = Settings { model: Some(model), text: vec!["a book.txt".into()], ..Settings::default() }.filled();
+            let settings =
+                Settings { model: Some(model), text: vec!["a book.txt".into()], ..Settings::default() }.filled();
             settings.save(dir.path()).unwrap();
             assert_eq!(Settings::load(&dir.path().join(SETTINGS)).unwrap(), settings);
         }

@@ -58,7 +58,7 @@ pub fn train(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome> {
     options.check()?;
-    config.check_memory(options)?;
+    config.check_memory(options.batch, options.context)?;
     let mut model = config.build(options.seed)?;
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let mut optimizer = AdamW::new(model.params());
@@ -172,7 +172,7 @@ impl Trainer<'_> {
             train_tokens: self.data.train.len() as u64,
             val_tokens: self.data.val.len() as u64,
             steps: self.progress.total,
-            memory_bytes: config.memory(self.options),
+            memory_bytes: config.memory(self.options.batch, self.options.context),
             flops_per_token: config.flops_per_token(),
             resumed_at: self.progress.step,
         };

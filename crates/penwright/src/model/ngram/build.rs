@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Level, NgramConfig};
-use crate::run::free_memory;
+use crate::memory::free_memory;
 use crate::{Error, Result};
 
 /// D1, D2 and D3+ where the counts of counts allow no estimate, as in very small or very regular texts; KenLM's too.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::{Level, Ngram, NgramConfig};
-use crate::run::{WEIGHTS, checksum, write_views};
+use crate::files::{WEIGHTS, checksum, write_views};
 use crate::{Error, Result};
 
 impl Ngram {

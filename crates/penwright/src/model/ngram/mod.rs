@@ -28,7 +28,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{LanguageModel, ModelKind, Session, TokenScore, check_tokens};
-use crate::{Error, Result};
+use crate::{Error, Result, tokenizer};
 use session::NgramSession;
 
 /// The longest n-grams that a model can have.
@@ -44,6 +44,14 @@ pub struct NgramConfig {
 }
 
 impl NgramConfig {
+    /// The order that serves a text of a book's length best, by the unit of its tokens.
+    pub fn default_order(level: tokenizer::Level) -> usize {
+        match level {
+            tokenizer::Level::Char => 6,
+            _ => 4,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         if !(1..=MAX_ORDER).contains(&self.order) {
             let problem = format!("{} is not possible; choose 1 to {MAX_ORDER}", self.order);

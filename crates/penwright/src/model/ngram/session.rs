@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{Context, Ngram};
+use crate::memory::free_memory;
 use crate::model::{Session, check_tokens};
-use crate::run::free_memory;
 use crate::{Error, Result};
 
 pub(super) struct NgramSession {

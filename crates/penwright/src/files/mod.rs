@@ -1,4 +1,6 @@
-//! Files written whole or not at all.
+//! Files written whole or not at all: raw, JSON, and arrays as safetensors with a checksum.
+
+mod tensors;
 
 use std::io::Write;
 use std::path::Path;
@@ -6,6 +8,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::{Error, Result};
+
+/// The name of a model's weights in a run directory.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+
+pub(crate) use tensors::{checksum, read_floats, read_params, write_floats, write_params, write_views};
 
 /// Writes a file whole or not at all: temporary name, fsync, rename, fsync of the folder.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {

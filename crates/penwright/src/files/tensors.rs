@@ -7,8 +7,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{WEIGHTS, write_whole};
-use crate::model::{Params, Tensor};
+use super::write_whole;
+use crate::model::Params;
 use crate::{Error, Result};
 
 /// Writes flat arrays and a text into one file, with a checksum.
@@ -19,7 +19,7 @@ pub(crate) fn write_floats(path: &Path, arrays: &[(&str, &[f32])], text: &str) -
         let range = params.tensors[params.tensors.len() - 1].range.clone();
         params.data[range].copy_from_slice(values);
     }
-    write_tensors(path, &params, Some(text))
+    write_params(path, &params, Some(text))
 }
 
 /// Reads the arrays of the names and the text that [`write_floats`] wrote.
@@ -34,26 +34,22 @@ pub(crate) fn read_floats(path: &Path, names: &[&str]) -> Result<(Vec<Vec<f32>>,
         let view = file.tensor(name).map_err(|_| damaged(format!("lacks {name}")))?;
         params.add(*name, view.shape());
     }
-    load_weights(path, &raw, &mut params)?;
+    read_params(path, &raw, &mut params)?;
     let text = header.metadata().as_ref().and_then(|m| m.get("text")).cloned();
     let arrays = params.tensors.iter().map(|t| params.data[t.range.clone()].to_vec()).collect();
     Ok((arrays, text.ok_or_else(|| damaged("lacks its text".into()))?))
 }
 
-/// Writes the weights, named and with a checksum.
-pub(crate) fn save_weights(dir: &Path, params: &Params) -> Result<()> {
-    write_tensors(&dir.join(WEIGHTS), params, None)
-}
-
-fn write_tensors(path: &Path, params: &Params, text: Option<&str>) -> Result<()> {
+/// Writes the arena's tensors, named, with a checksum and, if given, a text in the header.
+pub(crate) fn write_params(path: &Path, params: &Params, text: Option<&str>) -> Result<()> {
     let bytes: Vec<Vec<u8>> = params
         .tensors
         .iter()
         .map(|t| params.data[t.range.clone()].iter().flat_map(|x| x.to_le_bytes()).collect())
         .collect();
-    let view = |(t, bytes): (&Tensor, _)| Ok((t.name.clone(), TensorView::new(Dtype::F32, t.shape.clone(), bytes)?));
+    let named = params.tensors.iter().zip(&bytes);
     let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> =
-        params.tensors.iter().zip(&bytes).map(view).collect();
+        named.map(|(t, bytes)| Ok((t.name.clone(), TensorView::new(Dtype::F32, t.shape.clone(), bytes)?))).collect();
     write_views(path, views.map_err(|e| Error::damaged(path, e.to_string()))?, text)
 }
 
@@ -87,7 +83,7 @@ fn sorted_header(path: &Path, file: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Reads tensors into the arena, which must have exactly the same names and shapes.
-pub(super) fn load_weights(path: &Path, raw: &[u8], params: &mut Params) -> Result<()> {
+pub(crate) fn read_params(path: &Path, raw: &[u8], params: &mut Params) -> Result<()> {
     let damaged = |e: String| Error::damaged(path, format!("{e}; copy it again or train anew"));
     let (_, header) =
         SafeTensors::read_metadata(raw).map_err(|e| damaged(format!("is no whole safetensors file ({e})")))?;
