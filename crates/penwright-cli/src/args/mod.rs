@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use train::{LevelName, Train};
+pub(crate) use train::Train;
 
 /// Train an LSTM and a GPT-2 on your own text and write with them.
 #[derive(Debug, Parser)]
