@@ -1,8 +1,11 @@
-//! f32 matrix products through the crate `gemm`, behind a checked face.
+//! f32 matrix products behind a checked face: packed panels, register tiles ([`crate::tile`]), tasks cut by shape.
 
-use std::ops::Range;
+use std::cell::RefCell;
 
-use rayon::prelude::*;
+use crate::isa::{Isa, dispatched, isa};
+use crate::math::{dot, fma};
+use crate::parts::{BlockMut, Cut, blocks_mut, chunks_mut, each};
+use crate::tile::{Start, Tile, multiply_tile, panel, tile_rows};
 
 /// A read-only matrix: `rows × cols` elements of a slice, by strides counted in elements.
 #[derive(Clone, Copy, Debug)]
@@ -30,90 +33,354 @@ impl<'a> Matrix<'a> {
     pub fn t(self) -> Self {
         Matrix { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
+
+    /// Columns `first .. first + cols`. Panics when there are not so many.
+    pub fn columns(self, first: usize, cols: usize) -> Self {
+        assert!(first + cols <= self.cols, "no such columns");
+        let data = if self.rows == 0 || cols == 0 { &[] } else { &self.data[first * self.col_stride..] };
+        Matrix { data, cols, ..self }
+    }
+
+    /// Rows `first .. first + rows`. Panics when there are not so many.
+    pub fn rows(self, first: usize, rows: usize) -> Self {
+        self.t().columns(first, rows).t()
+    }
 }
 
-/// The unit of rows or columns in which the output is split into tasks: by its shape alone, so that no result can
-/// depend on the number of threads.
-const BLOCK: usize = 64;
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub enum Init<'a> {
+    /// Nothing: the output is overwritten.
+    Zero,
+    /// What the output holds.
+    Add,
+    /// The same row in each row of the output.
+    Bias(&'a [f32]),
+}
+
+/// The right factor of products, its columns in panels as wide as a register tile, so that many products can use it.
+#[derive(Clone, Debug, Default)]
+pub struct Packed {
+    /// `[panels][k][width]`, the last panel filled up with zeros.
+    data: Vec<f32>,
+    k: usize,
+    n: usize,
+    width: usize,
+    isa: Isa,
+}
+
+impl Packed {
+    /// Takes up a matrix `[k, n]`, on all threads, in the memory of the one before.
+    pub fn pack(&mut self, b: Matrix<'_>) {
+        (self.k, self.n, self.isa) = (b.rows, b.cols, isa());
+        self.width = panel(self.isa);
+        let (k, width) = (self.k, self.width);
+        let len = self.n.div_ceil(width) * k * width;
+        if self.data.len() < len {
+            self.data.resize(len, 0.0);
+        }
+        // Some panels a task, so that a small matrix stays on one thread.
+        let group = (TASK_ELEMENTS / (k * width).max(1)).max(1);
+        each(chunks_mut(&mut self.data[..len], group * k * width), |task, part| {
+            for (i, out) in part.chunks_exact_mut((k * width).max(1)).enumerate() {
+                let first = (task * group + i) * width;
+                pack_panel(b.columns(first, width.min(b.cols - first)), out, width);
+            }
+        });
+    }
+
+    /// Columns.
+    pub fn cols(&self) -> usize {
+        self.n
+    }
+
+    /// The unit in which [`Packed::multiply`] takes columns.
+    pub fn panel(&self) -> usize {
+        self.width
+    }
+
+    /// `c (+)= a · b[..a.cols, first .. first + c.width]` on this thread: `a` may have fewer columns than b has rows;
+    /// `first` is a multiple of [`Packed::panel`]. Columns that fill up the last panel are zeros.
+    /// Panics when the shapes do not fit.
+    pub fn multiply(&self, c: &mut BlockMut<'_>, init: Init<'_>, a: Matrix<'_>, first: usize) {
+        assert!(a.cols <= self.k && a.rows == c.rows() && first.is_multiple_of(self.width.max(1)), "shapes differ");
+        assert!(first + c.width() <= self.n.next_multiple_of(self.width.max(1)), "no such columns");
+        if let Init::Bias(bias) = init {
+            assert!(bias.len() >= first + c.width(), "the bias is too short");
+        }
+        // SAFETY: `Matrix` holds what it says, `pack` laid the panels out, the columns were checked.
+        unsafe { self.block(c, init, Left::of(a), a.cols, first) }
+    }
+
+    /// # Safety
+    /// `a` has as many rows as `c`, and `k` columns, no more than `self` has rows; the columns of `c` exist from
+    /// `first`, which begins a panel.
+    unsafe fn block(&self, c: &mut BlockMut<'_>, init: Init<'_>, a: Left, k: usize, first: usize) {
+        let (width, step) = (self.width, tile_rows(self.isa));
+        // Inner parts of equal size, so that a tile's part of A and a panel's part of B stay in the first cache.
+        let parts = k.div_ceil(INNER).max(1);
+        let inner = k.div_ceil(parts);
+        let across = (SECOND_CACHE / (inner * width).max(1)).max(1) * width;
+        for part in 0..parts {
+            let (from, to) = (part * inner, k.min((part + 1) * inner));
+            for left in (0..c.width()).step_by(across) {
+                let right = c.width().min(left + across);
+                for row in (0..c.rows()).step_by(step) {
+                    for col in (left..right).step_by(width) {
+                        let start = match init {
+                            _ if part > 0 => Start::Add,
+                            Init::Zero => Start::Zero,
+                            Init::Add => Start::Add,
+                            Init::Bias(bias) => Start::Bias(bias.as_ptr().wrapping_add(first + col)),
+                        };
+                        let tile = Tile {
+                            k: to - from,
+                            a: a.at(row, from),
+                            a_row: a.row,
+                            a_col: a.col,
+                            b: self.data.as_ptr().wrapping_add(((first + col) / width * self.k + from) * width),
+                            c: c.data.wrapping_add(row * c.stride + col),
+                            c_row: c.stride,
+                            cols: width.min(c.width() - col),
+                            start,
+                        };
+                        // SAFETY: rows and columns of the tile lie in `c`, `a` and `self` as promised; `self.isa`
+                        // came from `isa()`; `c` is borrowed exclusively.
+                        unsafe { multiply_tile(self.isa, step.min(c.rows() - row), &tile) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The left factor, a tile of rows at a time: where the tile of a row begins, and the steps within it.
+#[derive(Clone, Copy)]
+struct Left {
+    a: *const f32,
+    /// Elements from the beginning of one row to that of the next, for rows that begin a tile.
+    tile_row: usize,
+    row: usize,
+    col: usize,
+}
+
+// SAFETY: it stands for a shared borrow that lasts until all tasks are done.
+unsafe impl Sync for Left {}
+
+impl Left {
+    fn of(a: Matrix<'_>) -> Self {
+        Left { a: a.data.as_ptr(), tile_row: a.row_stride, row: a.row_stride, col: a.col_stride }
+    }
+
+    fn at(&self, row: usize, col: usize) -> *const f32 {
+        self.a.wrapping_add(row * self.tile_row + col * self.col)
+    }
+
+    fn from_row(&self, row: usize) -> Self {
+        Left { a: self.at(row, 0), ..*self }
+    }
+}
+
+/// Elements that a task of packing moves at least.
+const TASK_ELEMENTS: usize = 1 << 14;
+/// Multiplications and additions of a task of a product.
+const TASK_FLOPS: usize = 1 << 21;
+/// The inner dimension is cut into equal parts of at most this.
+const INNER: usize = 512;
+/// Elements of B that stay in the second cache.
+const SECOND_CACHE: usize = 1 << 16;
+
+/// Memory for packing, kept for the next product.
+#[derive(Default)]
+struct Scratch {
+    right: Packed,
+    left: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
 
 /// `c = a · b`, or `c += a · b` when `accumulate`; `c` is row-major `[a.rows, b.cols]`.
-///
-/// The output is split into blocks along its longer side by its shape alone; each block is one task.
 /// Panics when the shapes do not fit.
 pub fn matmul(c: &mut [f32], accumulate: bool, a: Matrix<'_>, b: Matrix<'_>) {
-    let (m, n) = (a.rows, b.cols);
-    assert_eq!(a.cols, b.rows, "inner sizes differ");
+    product(c, if accumulate { Init::Add } else { Init::Zero }, a, b);
+}
+
+/// `c (+)= a · b` on all threads; `c` is row-major `[a.rows, b.cols]`. The output is cut into tasks by its shape
+/// alone. Panics when the shapes do not fit.
+pub fn product(c: &mut [f32], init: Init<'_>, a: Matrix<'_>, b: Matrix<'_>) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    assert_eq!(k, b.rows, "inner sizes differ");
     assert!(c.len() >= m * n, "output is too short");
+    if let Init::Bias(bias) = init {
+        assert!(bias.len() >= n, "the bias is too short");
+    }
     if m == 0 || n == 0 {
         return;
     }
-    // A small product costs less than waking a thread.
-    if m * n * a.cols < 1 << 17 || m.max(n) <= BLOCK {
-        return block(Output(c.as_mut_ptr()), n, 0..m, 0..n, accumulate, a, b);
+    if m <= FEW_ROWS {
+        return few_rows(c, init, a, b);
     }
-    // At most 32 tasks, so that packing the shared operand once a task stays cheap.
-    let side = m.max(n).div_ceil(32).next_multiple_of(BLOCK);
-    let output = Output(c.as_mut_ptr());
-    let range = |i: usize, len: usize| i * side..((i + 1) * side).min(len);
-    if m >= n {
-        (0..m.div_ceil(side)).into_par_iter().for_each(|i| block(output, n, range(i, m), 0..n, accumulate, a, b));
+    let mut scratch = SCRATCH.take();
+    scratch.right.pack(b);
+    let isa = scratch.right.isa;
+    let step = tile_rows(isa);
+    let left = if a.col_stride != 1 && n > scratch.right.width {
+        pack_left(&mut scratch.left, a, step);
+        Left { a: scratch.left.as_ptr(), tile_row: k, row: 1, col: step }
     } else {
-        (0..n.div_ceil(side)).into_par_iter().for_each(|i| block(output, n, 0..m, range(i, n), accumulate, a, b));
+        Left::of(a)
+    };
+    let tasks = (m * n * k / TASK_FLOPS).clamp(1, 64);
+    let tiles = m.div_ceil(step);
+    let block_rows = tiles.div_ceil(tiles.min(tasks)) * step;
+    let across = tasks.div_ceil(m.div_ceil(block_rows));
+    let width = scratch.right.width;
+    let block_cols = n.div_ceil(width).div_ceil(across) * width;
+    let across = n.div_ceil(block_cols);
+    let right = &scratch.right;
+    let cut = Cut { rows: m, cols: n, block_rows, groups: 1, block_cols };
+    each(blocks_mut(c, cut), |task, mut block| {
+        let (row, col) = (task / across * block_rows, task % across * block_cols);
+        // SAFETY: the block lies in the output, whose shape fits `a` and `b` as asserted above; its first row
+        // begins a tile and its first column a panel.
+        unsafe { right.block(&mut block, init, left.from_row(row), k, col) }
+    });
+    SCRATCH.set(scratch);
+}
+
+/// With so few rows, packing B would cost more than it saves.
+const FEW_ROWS: usize = 3;
+/// Columns of a task there.
+const FEW_ROWS_COLS: usize = 256;
+
+/// A product of few rows, B read where it lies: as dot products when its columns are contiguous, else row by row.
+fn few_rows(c: &mut [f32], init: Init<'_>, a: Matrix<'_>, b: Matrix<'_>) {
+    let (m, n) = (a.rows, b.cols);
+    let task_cols = (TASK_FLOPS / 16 / (m * a.cols).max(1)).next_multiple_of(FEW_ROWS_COLS).max(FEW_ROWS_COLS);
+    let cut = Cut { rows: m, cols: n, block_rows: m, groups: 1, block_cols: task_cols };
+    each(blocks_mut(c, cut), |task, mut block| {
+        for i in 0..m {
+            let [c] = block.row(i);
+            let first = task * task_cols;
+            match init {
+                Init::Zero => c.fill(0.0),
+                Init::Add => {}
+                Init::Bias(bias) => c.copy_from_slice(&bias[first..][..c.len()]),
+            }
+            let a = a.rows(i, 1);
+            if b.row_stride == 1 && a.col_stride == 1 {
+                for (j, c) in c.iter_mut().enumerate() {
+                    *c += dot(&a.data[..a.cols], &b.data[(first + j) * b.col_stride..][..a.cols]);
+                }
+            } else if b.col_stride == 1 {
+                add_rows_by(c, a, b, first);
+            } else {
+                for (j, c) in c.iter_mut().enumerate() {
+                    let at =
+                        |l: usize| a.data[l * a.col_stride] * b.data[l * b.row_stride + (first + j) * b.col_stride];
+                    *c += (0..a.cols).map(at).sum::<f32>();
+                }
+            }
+        }
+    });
+}
+
+dispatched! {
+    /// `c += Σ_l a_l · b[l, first..]`, for b of contiguous rows.
+    fn add_rows_by(c: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, first: usize) = add_rows_by_body;
+}
+
+#[inline(always)]
+fn add_rows_by_body<const FMA: bool>(c: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, first: usize) {
+    const COLS: usize = 64;
+    for (block, c) in c.chunks_mut(COLS).enumerate() {
+        let mut sums = [0.0; COLS];
+        for l in 0..a.cols {
+            let (x, row) = (a.data[l * a.col_stride], &b.data[l * b.row_stride + first + block * COLS..]);
+            if let Some(row) = row.first_chunk::<COLS>() {
+                for j in 0..COLS {
+                    sums[j] = fma::<FMA>(x, row[j], sums[j]);
+                }
+            } else {
+                sums.iter_mut().zip(row).for_each(|(s, y)| *s += x * y);
+            }
+        }
+        c.iter_mut().zip(sums).for_each(|(c, s)| *c += s);
     }
 }
 
-/// The output's first element, to be shared by tasks that write different blocks of it.
-#[derive(Clone, Copy)]
-struct Output(*mut f32);
+/// `c (+)= a · b` on this thread alone, for the small products inside a task.
+/// Panics when the shapes do not fit.
+pub fn product_here(c: &mut BlockMut<'_>, init: Init<'_>, a: Matrix<'_>, b: Matrix<'_>) {
+    assert!(c.rows() == a.rows && c.width() == b.cols && a.cols == b.rows, "shapes differ");
+    let mut scratch = SCRATCH.take();
+    scratch.right.pack(b);
+    scratch.right.multiply(c, init, a, 0);
+    SCRATCH.set(scratch);
+}
 
-// SAFETY: the pointer comes from the exclusive borrow in `matmul`, which outlives all tasks, and tasks write
-// disjoint blocks.
-unsafe impl Send for Output {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for Output {}
+/// Tiles of `step` rows, each `[k][step]`; the last one's missing rows are left as they were.
+fn pack_left(out: &mut Vec<f32>, a: Matrix<'_>, step: usize) {
+    let (tiles, k) = (a.rows.div_ceil(step), a.cols);
+    let len = tiles * step * k;
+    if out.len() < len {
+        out.resize(len, 0.0);
+    }
+    let group = (TASK_ELEMENTS / (k * step).max(1)).max(1);
+    each(chunks_mut(&mut out[..len], group * k * step), |task, part| {
+        let first = task * group * step;
+        let rows = (part.len() / k).min(a.rows - first);
+        // Row by row of the transpose, which lies in memory that way; a task's tiles take turns.
+        for l in 0..k {
+            let from = &a.data[l * a.col_stride + first * a.row_stride..];
+            for (tile, start) in (0..rows).step_by(step).enumerate() {
+                let to = &mut part[(tile * k + l) * step..][..step.min(rows - start)];
+                if a.row_stride == 1 {
+                    to.copy_from_slice(&from[start..][..to.len()]);
+                } else {
+                    to.iter_mut()
+                        .zip(from[start * a.row_stride..].iter().step_by(a.row_stride))
+                        .for_each(|(t, f)| *t = *f);
+                }
+            }
+        }
+    });
+}
 
-/// The block `rows × cols` of the product, on this thread.
-fn block(
-    c: Output,
-    stride: usize,
-    rows: Range<usize>,
-    cols: Range<usize>,
-    accumulate: bool,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-) {
-    let (row, col) = (rows.start, cols.start);
-    // SAFETY: `Matrix` guarantees that every (row, column) of `a` and `b` lies inside its slice; `matmul` asserted
-    // that every element of `c` does, and gives each task a block of its own within the matrix. The output is
-    // borrowed exclusively by `matmul`, so it overlaps neither operand.
-    unsafe {
-        gemm::gemm(
-            rows.len(),
-            cols.len(),
-            a.cols,
-            c.0.add(row * stride + col),
-            1,
-            stride as isize,
-            accumulate,
-            a.data.as_ptr().wrapping_add(row * a.row_stride),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr().wrapping_add(col * b.col_stride),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+/// `[k, n ≤ width]` to `[k][width]`, filled up with zeros.
+fn pack_panel(b: Matrix<'_>, out: &mut [f32], width: usize) {
+    const ROWS: usize = 64;
+    if b.col_stride == 1 {
+        for (l, out) in out.chunks_exact_mut(width).enumerate() {
+            let (values, rest) = out.split_at_mut(b.cols);
+            values.copy_from_slice(&b.data[l * b.row_stride..][..b.cols]);
+            rest.fill(0.0);
+        }
+        return;
+    }
+    for (block, out) in out.chunks_mut(ROWS * width).enumerate() {
+        for j in 0..width {
+            let to = out[j..].iter_mut().step_by(width);
+            if j >= b.cols {
+                to.for_each(|to| *to = 0.0);
+                continue;
+            }
+            let from = &b.data[block * ROWS * b.row_stride + j * b.col_stride..];
+            if b.row_stride == 1 {
+                to.zip(from).for_each(|(to, from)| *to = *from);
+            } else {
+                to.zip(from.iter().step_by(b.row_stride)).for_each(|(to, from)| *to = *from);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::with_each;
     use proptest::prelude::*;
 
     fn fill(len: usize, seed: u32) -> Vec<f32> {
@@ -121,44 +388,54 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn equals_three_loops(m in 1usize..150, n in 1usize..150, k in 1usize..60, ta: bool, tb: bool, add: bool) {
-            let (a, b) = (fill(m * k, 1), fill(k * n, 2));
-            let mut c = fill(m * n, 3);
-            let mut expected = c.clone();
+        fn equals_three_loops(m in prop_oneof![1usize..6, 1usize..150], n in 1usize..150, k in 0usize..60, ta: bool, tb: bool, start in 0usize..3) {
+            let (a, b, bias) = (fill(m * k, 1), fill(k * n, 2), fill(n, 4));
+            let before = fill(m * n, 3);
+            let mut expected = before.clone();
             for i in 0..m { for j in 0..n {
                 let dot: f32 = (0..k).map(|l| {
                     let x = if ta { a[l * m + i] } else { a[i * k + l] };
                     let y = if tb { b[j * k + l] } else { b[l * n + j] };
                     x * y
                 }).sum();
-                expected[i * n + j] = dot + if add { expected[i * n + j] } else { 0.0 };
+                expected[i * n + j] = dot + [0.0, expected[i * n + j], bias[j]][start];
             }}
             let a = if ta { Matrix::new(&a, k, m).t() } else { Matrix::new(&a, m, k) };
             let b = if tb { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
-            matmul(&mut c, add, a, b);
-            for (x, y) in c.iter().zip(&expected) { prop_assert!((x - y).abs() < 1e-4); }
+            let init = [Init::Zero, Init::Add, Init::Bias(&bias)][start];
+            with_each(|isa| {
+                let (mut c, mut here) = (before.clone(), before.clone());
+                product(&mut c, init, a, b);
+                product_here(&mut BlockMut::whole(&mut here, m, n), init, a, b);
+                for (i, x) in expected.iter().enumerate() {
+                    assert!((x - c[i]).abs() < 1e-4 && (x - here[i]).abs() < 1e-4, "{isa:?} {x} {} {}", c[i], here[i]);
+                }
+            });
         }
     }
 
     #[test]
     fn any_number_of_threads_gives_the_same_bits() {
-        for (m, n, k) in [(300, 517, 700), (96, 30, 32), (30, 96, 300), (65, 65, 40), (2000, 3, 64)] {
+        for (m, n, k) in [(300, 517, 700), (96, 30, 32), (30, 96, 300), (65, 65, 40), (2000, 3, 64), (1, 2000, 900)] {
             thread_independent(m, n, k);
         }
     }
 
     fn thread_independent(m: usize, n: usize, k: usize) {
         let (a, b) = (fill(m * k, 1), fill(k * n, 2));
-        let product = |threads| {
+        let product = |threads, left: Matrix<'_>| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut c = vec![0.0; m * n];
-            pool.install(|| matmul(&mut c, false, Matrix::new(&a, m, k), Matrix::new(&b, k, n)));
+            pool.install(|| crate::team(|| matmul(&mut c, false, left, Matrix::new(&b, k, n))));
             c
         };
-        let one = product(1);
-        for threads in [2, 3, 4] {
-            assert_eq!(one, product(threads), "{threads} threads");
+        for left in [Matrix::new(&a, m, k), Matrix::new(&a, k, m).t()] {
+            let one = product(1, left);
+            for threads in [2, 3, 4] {
+                assert_eq!(one, product(threads, left), "{threads} threads");
+            }
         }
     }
 }

@@ -1,10 +1,20 @@
 //! Causal multi-head self-attention (Vaswani et al. 2017):
 //! `out = softmax(q kᵀ / √D, masked to the past) v` for each head of D channels.
+//!
+//! Each text and head is a task. It takes some queries at a time: their scores against all keys up to the last of
+//! them are a strip that stays in the cache, and nothing of size T × T is kept; the backward computes the strips
+//! again from the logarithms of the softmax's sums, as FlashAttention does (Dao et al. 2022).
 
-use penwright_kernels::{dot, exp};
-use rayon::prelude::*;
+use std::cell::RefCell;
+
+use penwright_kernels::{
+    self as kernels, BlockMut, Cut, Init, Matrix, Packed, blocks_mut, chunks, chunks_mut, dot, each, product_here,
+};
 
 use super::Dropout;
+
+/// Queries a strip: whole register tiles.
+const STRIP: usize = 24;
 
 /// The shape of an attention: B texts of T positions, `heads` heads of D channels; C = heads · D.
 #[derive(Clone, Copy, Debug)]
@@ -17,94 +27,127 @@ pub struct Attention {
     pub head_width: usize,
 }
 
+/// A task's working memory, kept by its thread.
+#[derive(Default)]
+struct Work {
+    keys: Packed,
+    keys_t: Packed,
+    values: Packed,
+    scores: Vec<f32>,
+    dscores: Vec<f32>,
+    dropped: Vec<f32>,
+}
+
+thread_local! {
+    static WORK: RefCell<Work> = RefCell::default();
+}
+
+/// At least `len` elements of a buffer.
+fn part(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
 impl Attention {
     fn width(self) -> usize {
         self.heads * self.head_width
     }
 
-    /// Softmax of the scores of position `t` over `0..=t`, into `p`.
-    fn probabilities(self, qkv: &[f32], head: usize, t: usize, p: &mut [f32]) {
-        let (c, d) = (self.width(), self.head_width);
-        let scale = 1.0 / (d as f32).sqrt();
-        let q = &qkv[t * 3 * c + head * d..][..d];
-        let mut max = f32::NEG_INFINITY;
-        for (s, p) in p[..=t].iter_mut().enumerate() {
-            let k = &qkv[s * 3 * c + c + head * d..][..d];
-            *p = scale * dot(q, k);
-            max = max.max(*p);
-        }
-        let mut sum = 0.0;
-        for p in &mut p[..=t] {
-            *p = exp(*p - max);
-            sum += *p;
-        }
-        p[..=t].iter_mut().for_each(|p| *p /= sum);
+    fn scale(self) -> f32 {
+        1.0 / (self.head_width as f32).sqrt()
     }
 
-    /// qkv `[B, T, 3C]` → out `[B, T, C]`. Nothing of size T × T is kept: the backward computes it again.
-    pub fn forward(self, qkv: &[f32], out: &mut [f32], dropout: Dropout) {
-        let (t_max, c, d) = (self.time, self.width(), self.head_width);
-        out.par_chunks_mut(t_max * c).zip(qkv.par_chunks(t_max * 3 * c)).enumerate().for_each(|(b, (out, qkv))| {
-            let mut p = vec![0.0; t_max];
-            out.fill(0.0);
-            for head in 0..self.heads {
-                for t in 0..t_max {
-                    self.probabilities(qkv, head, t, &mut p);
-                    let o = &mut out[t * c + head * d..][..d];
-                    for s in 0..=t {
-                        let w = p[s] * self.factor(dropout, b, head, t, s);
-                        let v = &qkv[s * 3 * c + 2 * c + head * d..][..d];
-                        o.iter_mut().zip(v).for_each(|(o, v)| *o += w * v);
-                    }
-                }
+    /// How `[B · T, groups · C]` is cut into the parts of texts and heads.
+    fn cut(self, rows: usize, groups: usize) -> Cut {
+        let cols = groups * self.width();
+        Cut { rows, cols, block_rows: self.time, groups, block_cols: self.head_width }
+    }
+
+    /// Query (0), key (1) or value (2) of task `i`, `[T, D]`.
+    fn part(self, qkv: &[f32], i: usize, which: usize) -> Matrix<'_> {
+        let (c, text, head) = (self.width(), i / self.heads, i % self.heads);
+        Matrix::new(&qkv[text * self.time * 3 * c..], self.time, 3 * c)
+            .columns(which * c + head * self.head_width, self.head_width)
+    }
+
+    /// Dropout on a strip of probabilities `[rows, width]` of task `i`, whose first query is `first`.
+    fn drop(self, dropout: Dropout, strip: &mut [f32], width: usize, i: usize, first: usize) {
+        if dropout.is_on() {
+            for (t, row) in strip.chunks_exact_mut(width).enumerate() {
+                let seen = first + t + 1;
+                dropout.apply_here(&mut row[..seen], (i * self.time + first + t) * self.time);
             }
+        }
+    }
+
+    /// qkv `[B, T, 3C]` → out `[B, T, C]`, and `logs` `[B, heads, T]` for the backward: `max + ln Σ` of each softmax.
+    pub fn forward(self, qkv: &[f32], out: &mut [f32], logs: &mut [f32], dropout: Dropout) {
+        let (t_max, d) = (self.time, self.head_width);
+        let rows = out.len() / self.width();
+        each((blocks_mut(out, self.cut(rows, 1)), chunks_mut(logs, t_max)), |i, (mut out, logs)| {
+            let mut work = WORK.take();
+            let q = self.part(qkv, i, 0);
+            work.keys_t.pack(self.part(qkv, i, 1).t());
+            work.values.pack(self.part(qkv, i, 2));
+            for first in (0..t_max).step_by(STRIP) {
+                let n = STRIP.min(t_max - first);
+                let (seen, width) = (first + n, (first + n).next_multiple_of(work.keys_t.panel()));
+                let p = part(&mut work.scores, n * width);
+                work.keys_t.multiply(&mut BlockMut::whole(p, n, width), Init::Zero, q.rows(first, n), 0);
+                kernels::causal_softmax(p, width, first, self.scale(), &mut logs[first..seen]);
+                self.drop(dropout, p, width, i, first);
+                let p = Matrix::strided(p, n, seen, width);
+                work.values.multiply(&mut out.rows_mut(first, n), Init::Zero, p, 0);
+            }
+            debug_assert_eq!(out.width(), d);
+            WORK.set(work);
         });
     }
 
     /// dout `[B, T, C]` → dqkv `[B, T, 3C]`.
-    pub fn backward(self, qkv: &[f32], dout: &[f32], dqkv: &mut [f32], dropout: Dropout) {
+    pub fn backward(self, qkv: &[f32], logs: &[f32], dout: &[f32], dqkv: &mut [f32], dropout: Dropout) {
         let (t_max, c, d) = (self.time, self.width(), self.head_width);
-        let scale = 1.0 / (d as f32).sqrt();
-        dqkv.par_chunks_mut(t_max * 3 * c)
-            .zip(qkv.par_chunks(t_max * 3 * c))
-            .zip(dout.par_chunks(t_max * c))
-            .enumerate()
-            .for_each(|(b, ((dqkv, qkv), dout))| {
-                let (mut p, mut dp) = (vec![0.0; t_max], vec![0.0; t_max]);
-                dqkv.fill(0.0);
-                for head in 0..self.heads {
-                    for t in 0..t_max {
-                        self.probabilities(qkv, head, t, &mut p);
-                        let dy = &dout[t * c + head * d..][..d];
-                        let mut weighted = 0.0;
-                        for s in 0..=t {
-                            let at = s * 3 * c + 2 * c + head * d;
-                            let factor = self.factor(dropout, b, head, t, s);
-                            let w = p[s] * factor;
-                            dp[s] = factor * dot(dy, &qkv[at..at + d]);
-                            dqkv[at..at + d].iter_mut().zip(dy).for_each(|(x, g)| *x += w * g);
-                            weighted += p[s] * dp[s];
-                        }
-                        let q = t * 3 * c + head * d;
-                        for s in 0..=t {
-                            let g = p[s] * (dp[s] - weighted) * scale;
-                            let k = s * 3 * c + c + head * d;
-                            for i in 0..d {
-                                dqkv[q + i] += g * qkv[k + i];
-                                dqkv[k + i] += g * qkv[q + i];
-                            }
-                        }
-                    }
-                }
-            });
-    }
-
-    #[inline(always)]
-    fn factor(self, dropout: Dropout, b: usize, head: usize, t: usize, s: usize) -> f32 {
-        if !dropout.is_on() {
-            return 1.0;
-        }
-        dropout.factor(((b * self.heads + head) * self.time + t) * self.time + s)
+        let rows = dout.len() / c;
+        each((blocks_mut(dqkv, self.cut(rows, 3)), chunks(logs, t_max)), |i, (mut dqkv, logs)| {
+            let mut work = WORK.take();
+            let (q, k, v) = (self.part(qkv, i, 0), self.part(qkv, i, 1), self.part(qkv, i, 2));
+            let dout = Matrix::new(&dout[i / self.heads * t_max * c..], t_max, c).columns(i % self.heads * d, d);
+            work.keys.pack(k);
+            work.keys_t.pack(k.t());
+            work.values.pack(v.t());
+            // From the last strip, which sees all keys and so can set dk and dv; the others add to them.
+            for first in (0..t_max).step_by(STRIP).rev() {
+                let n = STRIP.min(t_max - first);
+                let (seen, width) = (first + n, (first + n).next_multiple_of(work.keys.panel()));
+                let init = if seen == t_max { Init::Zero } else { Init::Add };
+                let (q, dout) = (q.rows(first, n), dout.rows(first, n));
+                let p = part(&mut work.scores, n * width);
+                work.keys_t.multiply(&mut BlockMut::whole(p, n, width), Init::Zero, q, 0);
+                kernels::causal_probabilities(p, width, first, self.scale(), &logs[first..seen]);
+                let dp = part(&mut work.dscores, n * width);
+                work.values.multiply(&mut BlockMut::whole(dp, n, width), Init::Zero, dout, 0);
+                self.drop(dropout, dp, width, i, first);
+                // dv += (dropped p)ᵀ dout
+                let weights = if dropout.is_on() {
+                    let dropped = part(&mut work.dropped, n * width);
+                    dropped.copy_from_slice(p);
+                    self.drop(dropout, dropped, width, i, first);
+                    &*dropped
+                } else {
+                    &*p
+                };
+                let weights = Matrix::strided(weights, n, seen, width);
+                product_here(&mut dqkv.group(2).rows_mut(0, seen), init, weights.t(), dout);
+                // dq = ds k; dk += dsᵀ q
+                kernels::softmax_backward(p, dp, width, self.scale());
+                let ds = Matrix::strided(dp, n, seen, width);
+                work.keys.multiply(&mut dqkv.group(0).rows_mut(first, n), Init::Zero, ds, 0);
+                product_here(&mut dqkv.group(1).rows_mut(0, seen), init, ds.t(), q);
+            }
+            WORK.set(work);
+        });
     }
 }
 
@@ -113,21 +156,20 @@ impl Attention {
     /// values, in which the new ones already stand; qkv `[n, 3C]` → out `[n, C]`.
     pub fn decode(self, qkv: &[f32], cache: &[f32], first: usize, out: &mut [f32]) {
         let (c, d) = (self.width(), self.head_width);
-        let scale = 1.0 / (d as f32).sqrt();
-        out.par_chunks_mut(c).zip(qkv.par_chunks(3 * c)).enumerate().for_each(|(i, (out, qkv))| {
+        let scale = self.scale();
+        each((chunks_mut(out, c), chunks(qkv, 3 * c)), |i, (out, qkv)| {
             let mut p = vec![0.0; first + i + 1];
             for head in 0..self.heads {
                 let q = &qkv[head * d..][..d];
                 for (p, row) in p.iter_mut().zip(cache.chunks_exact(2 * c)) {
-                    *p = scale * dot(q, &row[head * d..][..d]);
+                    *p = dot(q, &row[head * d..][..d]);
                 }
-                let max = p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                p.iter_mut().for_each(|p| *p = exp(*p - max));
-                let sum: f32 = p.iter().sum();
+                let width = p.len();
+                kernels::causal_softmax(&mut p, width, first + i, scale, &mut [0.0]);
                 let o = &mut out[head * d..][..d];
                 o.fill(0.0);
                 for (p, row) in p.iter().zip(cache.chunks_exact(2 * c)) {
-                    o.iter_mut().zip(&row[c + head * d..][..d]).for_each(|(o, v)| *o += p / sum * v);
+                    o.iter_mut().zip(&row[c + head * d..][..d]).for_each(|(o, v)| *o += p * v);
                 }
             }
         });

@@ -1,16 +1,11 @@
 //! Dropout (Srivastava et al. 2014) with counter-based random numbers: the mask of an element depends on the
 //! seed, the step, the place and the index alone, so it is never stored and is the same for any threads.
 
-use rayon::prelude::*;
+use penwright_kernels::{self as kernels, chunks, chunks_mut, each};
 
-/// The n-th random number of a key: the output function of SplitMix64 (Steele, Lea and Flood 2014).
-#[inline(always)]
-pub fn random(key: u64, n: u64) -> u64 {
-    let mut z = key.wrapping_add(n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
+use super::TASK;
+
+pub use penwright_kernels::random;
 
 /// Dropout for one step of training; a rate of zero (evaluation) does nothing.
 #[derive(Clone, Copy, Debug)]
@@ -38,23 +33,37 @@ impl Dropout {
         self.rate > 0.0
     }
 
-    /// What element `index` is multiplied by: 0, or 1 / (1 − rate).
-    #[inline(always)]
-    pub fn factor(self, index: usize) -> f32 {
-        let uniform = (random(self.key, index as u64) >> 40) as f32 / (1u64 << 24) as f32;
-        if uniform < self.rate { 0.0 } else { 1.0 / (1.0 - self.rate) }
+    /// Multiplies every element by 0 or 1 / (1 − rate): forward and backward alike.
+    pub fn apply(self, x: &mut [f32]) {
+        if self.is_on() {
+            each(chunks_mut(x, TASK), |task, x| self.apply_here(x, task * TASK));
+        }
     }
 
-    /// Multiplies every element by its factor: forward and backward alike.
-    pub fn apply(self, x: &mut [f32]) {
-        const TASK: usize = 4096;
-        if !self.is_on() {
-            return;
+    /// The same on this thread, to elements of which the first has the index `first`.
+    pub(crate) fn apply_here(self, x: &mut [f32], first: usize) {
+        if self.is_on() {
+            kernels::dropout(x, self.key, first as u64, self.rate);
         }
-        x.par_chunks_mut(TASK).enumerate().for_each(|(task, x)| {
-            for (i, x) in x.iter_mut().enumerate() {
-                *x *= self.factor(task * TASK + i);
-            }
+    }
+
+    /// `y ← dropout(y) + x`: the end of a residual branch.
+    pub(crate) fn residual(self, y: &mut [f32], x: &[f32]) {
+        each((chunks_mut(y, TASK), chunks(x, TASK)), |task, (y, x)| {
+            self.apply_here(y, task * TASK);
+            kernels::add(y, x);
         });
+    }
+
+    /// The gradient `d` with the mask applied: `d` itself when dropout is off, else a copy in `memory`.
+    pub(crate) fn masked<'a>(self, d: &'a [f32], memory: &'a mut [f32]) -> &'a [f32] {
+        if !self.is_on() {
+            return d;
+        }
+        each((chunks_mut(memory, TASK), chunks(d, TASK)), |task, (to, from)| {
+            to.copy_from_slice(from);
+            self.apply_here(to, task * TASK);
+        });
+        memory
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use penwright_kernels::{Matrix, matmul};
+use penwright_kernels::{self as kernels, Init, Matrix, chunks_mut, each, matmul, product};
 
 /// How a weight matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Linear {
 
 impl Linear {
     /// The weight as an `[inputs, outputs]` matrix.
-    fn matrix<'a>(&self, params: &'a [f32]) -> Matrix<'a> {
+    pub(crate) fn matrix<'a>(&self, params: &'a [f32]) -> Matrix<'a> {
         let w = &params[self.weight.clone()];
         match self.layout {
             Layout::InOut => Matrix::new(w, self.inputs, self.outputs),
@@ -40,12 +40,8 @@ impl Linear {
 
     /// `y = x W + b`; x `[rows, inputs]`, y `[rows, outputs]`.
     pub fn forward(&self, params: &[f32], x: &[f32], y: &mut [f32], rows: usize) {
-        if let Some(bias) = &self.bias {
-            for row in y[..rows * self.outputs].chunks_exact_mut(self.outputs) {
-                row.copy_from_slice(&params[bias.clone()]);
-            }
-        }
-        matmul(y, self.bias.is_some(), Matrix::new(x, rows, self.inputs), self.matrix(params));
+        let init = self.bias.clone().map_or(Init::Zero, |bias| Init::Bias(&params[bias]));
+        product(y, init, Matrix::new(x, rows, self.inputs), self.matrix(params));
     }
 
     /// `dx = dy Wᵀ`.
@@ -62,10 +58,14 @@ impl Linear {
             Layout::OutIn => matmul(dw, true, dym.t(), x),
         }
         if let Some(bias) = &self.bias {
-            let db = &mut grads[bias.clone()];
-            for row in dy[..rows * self.outputs].chunks_exact(self.outputs) {
-                db.iter_mut().zip(row).for_each(|(d, g)| *d += g);
-            }
+            add_rows(&mut grads[bias.clone()], &dy[..rows * self.outputs]);
         }
     }
+}
+
+/// `sums += Σ_rows x`, for x `[rows, sums.len()]`.
+pub(crate) fn add_rows(sums: &mut [f32], x: &[f32]) {
+    const COLS: usize = 64;
+    let cols = sums.len();
+    each(chunks_mut(sums, COLS), |i, sums| kernels::add_columns(sums, x, cols, i * COLS));
 }

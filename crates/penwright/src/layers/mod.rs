@@ -1,11 +1,13 @@
 //! The layers of the models, one a file: `forward` beside `backward`, equations and shapes in the comments.
 //!
 //! Shapes: `B` texts side by side, `T` time steps, `C` channels (width), `V` vocabulary. All matrices are
-//! row-major. A backward function *adds* to the gradients of parameters and *sets* those of its input.
+//! row-major. A backward function *adds* to the gradients of parameters and *sets* those of its input. Work is cut
+//! into parts by shape alone (`each`), the arithmetic of a part is in `penwright-kernels`.
 
 mod attention;
 mod cross_entropy;
 mod dropout;
+mod embedding;
 mod gelu;
 mod layer_norm;
 mod linear;
@@ -14,10 +16,14 @@ mod lstm_cell;
 pub use attention::Attention;
 pub use cross_entropy::{cross_entropy, log_softmax};
 pub use dropout::{Dropout, random};
+pub(crate) use embedding::{embed, embed_backward};
 pub use gelu::{gelu, gelu_backward};
 pub use layer_norm::LayerNorm;
+pub(crate) use linear::add_rows;
 pub use linear::{Layout, Linear};
-pub use lstm_cell::{lstm_cell, lstm_cell_backward};
+pub use lstm_cell::Recurrent;
 
 /// Rows of an element-wise pass that one task takes.
-pub(crate) const CHUNK: usize = 16;
+pub(crate) const CHUNK: usize = 32;
+/// Elements of an element-wise pass that one task takes.
+pub(crate) const TASK: usize = 1 << 13;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use penwright_kernels::{AdamStep, adamw, chunks, chunks_mut, each, sum_squares, team};
 
 use crate::model::Params;
 
@@ -52,25 +52,35 @@ impl AdamW {
     pub fn update(&mut self, params: &mut [f32], grads: &[f32], scale: f32, lr: f32, decay: f32) {
         self.step += 1;
         let (beta1, beta2) = self.betas;
-        let (unbias1, unbias2) = (1.0 - beta1.powi(self.step), 1.0 - beta2.powi(self.step));
-        for range in &self.decaying {
-            params[range.clone()].par_chunks_mut(TASK).for_each(|p| p.iter_mut().for_each(|p| *p *= 1.0 - lr * decay));
-        }
-        let moments = self.first.par_chunks_mut(TASK).zip(self.second.par_chunks_mut(TASK));
-        params.par_chunks_mut(TASK).zip(grads.par_chunks(TASK)).zip(moments).for_each(|((p, g), (m, v))| {
-            for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                let g = g * scale;
-                *m = beta1 * *m + (1.0 - beta1) * g;
-                *v = beta2 * *v + (1.0 - beta2) * g * g;
-                *p -= lr * (*m / unbias1) / ((*v / unbias2).sqrt() + EPSILON);
-            }
+        let unbias = (1.0 - beta1.powi(self.step), 1.0 - beta2.powi(self.step));
+        let step = AdamStep { betas: self.betas, unbias, lr, epsilon: EPSILON, scale };
+        let keep = 1.0 - lr * decay;
+        let moments = (chunks_mut(&mut self.first, TASK), chunks_mut(&mut self.second, TASK));
+        let decaying = &self.decaying;
+        team(|| {
+            each((chunks_mut(params, TASK), chunks(grads, TASK), moments.0, moments.1), |task, (p, g, m, v)| {
+                // The task's part of the arena, piece by piece as it decays or does not.
+                let (start, mut done) = (task * TASK, 0);
+                let mut piece = |end: usize, keep: f32| {
+                    let end = end.clamp(done, p.len());
+                    let at = done..end;
+                    adamw(&mut p[at.clone()], &g[at.clone()], &mut m[at.clone()], &mut v[at], step, keep);
+                    done = end;
+                };
+                let from = decaying.partition_point(|range| range.end <= start);
+                for range in decaying[from..].iter().take_while(|range| range.start < start + TASK) {
+                    piece(range.start.saturating_sub(start), 1.0);
+                    piece(range.end - start, keep);
+                }
+                piece(usize::MAX, 1.0);
+            });
         });
     }
 }
 
 /// The Euclidean norm of all gradients, summed in a fixed order.
 pub fn global_norm(grads: &[f32]) -> f32 {
-    let sums: Vec<f64> =
-        grads.par_chunks(TASK).map(|g| g.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()).collect();
+    let mut sums = vec![0.0; grads.len().div_ceil(TASK)];
+    team(|| each((chunks_mut(&mut sums, 1), chunks(grads, TASK)), |_, (sum, g)| sum[0] = sum_squares(g)));
     sums.iter().sum::<f64>().sqrt() as f32
 }

@@ -6,10 +6,13 @@ mod session;
 use std::ops::Range;
 use std::sync::Arc;
 
+use penwright_kernels::{add, chunks_mut, each, team};
 use serde::{Deserialize, Serialize};
 
 use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
-use crate::layers::{Attention, Dropout, LayerNorm, Layout, Linear, cross_entropy, gelu, gelu_backward};
+use crate::layers::{
+    Attention, Dropout, LayerNorm, Layout, Linear, cross_entropy, embed_backward, gelu, gelu_backward,
+};
 use crate::{Error, Result};
 use session::Gpt2Session;
 
@@ -54,7 +57,7 @@ pub struct Gpt2 {
     saved: Saved,
 }
 
-/// What the backward needs, of `rows = B · T` positions.
+/// What the backward needs, of `rows = B · T` positions, and its working memory.
 #[derive(Clone, Default)]
 struct Saved {
     rows: usize,
@@ -62,6 +65,22 @@ struct Saved {
     x: Vec<f32>,
     normed: Vec<f32>,
     logits: Vec<f32>,
+    losses: Vec<f64>,
+    gradients: Gradients,
+}
+
+/// Gradients of activations on their way down.
+#[derive(Clone, Default)]
+struct Gradients {
+    /// Of the residual stream, `[rows, C]`.
+    x: Vec<f32>,
+    /// Of what a branch adds to it, and of a norm's output, `[rows, C]`.
+    branch: Vec<f32>,
+    normed: Vec<f32>,
+    /// Of query, key and value, or of the wide layer, `[rows, 4C]`.
+    wide: Vec<f32>,
+    /// Parts of a norm's parameter gradients.
+    sums: Vec<f32>,
 }
 
 #[derive(Clone, Default)]
@@ -70,6 +89,8 @@ struct SavedBlock {
     norm1: Vec<f32>,
     qkv: Vec<f32>,
     attended: Vec<f32>,
+    /// Logarithms of the attention's softmax sums, `[B, heads, T]`.
+    logs: Vec<f32>,
     middle: Vec<f32>,
     norm2: Vec<f32>,
     up: Vec<f32>,
@@ -91,6 +112,7 @@ impl Saved {
                 norm1: zeros(c),
                 qkv: zeros(3 * c),
                 attended: zeros(c),
+                logs: zeros(config.heads),
                 middle: zeros(c),
                 norm2: zeros(c),
                 up: zeros(4 * c),
@@ -110,10 +132,6 @@ fn norm(params: &mut Params, name: &str, width: usize) -> LayerNorm {
     let gain = params.add(format!("{name}.weight"), &[width]);
     params.data[gain.clone()].fill(1.0);
     LayerNorm { gain, bias: params.add(format!("{name}.bias"), &[width]) }
-}
-
-fn add(x: &mut [f32], y: &[f32]) {
-    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
 impl Gpt2 {
@@ -209,60 +227,62 @@ impl Gpt2 {
         dropout.at(0).apply(&mut s.x);
         for (l, (block, kept)) in self.blocks.iter().zip(&mut s.blocks).enumerate() {
             let place = dropout.at(l as u64 + 1);
-            kept.x.copy_from_slice(&s.x);
+            std::mem::swap(&mut kept.x, &mut s.x);
             block.norm1.forward(p, &kept.x, &mut kept.norm1);
             block.qkv.forward(p, &kept.norm1, &mut kept.qkv, rows);
-            self.attention(time).forward(&kept.qkv, &mut kept.attended, place.at(1));
+            self.attention(time).forward(&kept.qkv, &mut kept.attended, &mut kept.logs, place.at(1));
             block.attention_out.forward(p, &kept.attended, &mut kept.middle, rows);
-            place.at(2).apply(&mut kept.middle);
-            add(&mut kept.middle, &s.x);
+            place.at(2).residual(&mut kept.middle, &kept.x);
             block.norm2.forward(p, &kept.middle, &mut kept.norm2);
             block.up.forward(p, &kept.norm2, &mut kept.up, rows);
             gelu(&kept.up, &mut kept.active);
             block.down.forward(p, &kept.active, &mut s.x, rows);
-            place.at(3).apply(&mut s.x);
-            add(&mut s.x, &kept.middle);
+            place.at(3).residual(&mut s.x, &kept.middle);
         }
         self.last_norm.forward(p, &s.x, &mut s.normed);
         self.head.forward(p, &s.normed, &mut s.logits, rows);
     }
 
     /// `s.logits` holds the gradient of the logits; adds the gradients of all parameters.
-    fn backward(&self, s: &Saved, tokens: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) {
+    fn backward(&self, s: &mut Saved, tokens: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) {
         let (rows, c) = (tokens.len(), self.config.width);
         let time = rows / batch;
         let p = &self.params.data;
-        let (mut d, mut dx) = (vec![0.0; rows * c], vec![0.0; rows * c]);
-        let (mut wide, mut branch) = (vec![0.0; rows * 4 * c], vec![0.0; rows * c]);
+        let Gradients { x: dx, branch, normed: d, wide, sums } = &mut s.gradients;
+        for (buffer, width) in [(&mut *dx, c), (&mut *branch, c), (&mut *d, c), (&mut *wide, 4 * c)] {
+            buffer.resize(rows * width, 0.0);
+        }
         self.head.backward_params(grads, &s.normed, &s.logits, rows);
-        self.head.backward_input(p, &s.logits, &mut d, rows);
-        self.last_norm.backward_add(p, grads, &s.x, &d, &mut dx);
+        self.head.backward_input(p, &s.logits, d, rows);
+        dx.fill(0.0);
+        self.last_norm.backward_add(p, grads, &s.x, d, dx, sums);
         for (l, (block, kept)) in self.blocks.iter().zip(&s.blocks).enumerate().rev() {
             let place = dropout.at(l as u64 + 1);
-            branch.copy_from_slice(&dx);
-            place.at(3).apply(&mut branch);
-            block.down.backward_params(grads, &kept.active, &branch, rows);
-            block.down.backward_input(p, &branch, &mut wide, rows);
-            gelu_backward(&kept.up, &mut wide);
-            block.up.backward_params(grads, &kept.norm2, &wide, rows);
-            block.up.backward_input(p, &wide, &mut d, rows);
-            block.norm2.backward_add(p, grads, &kept.middle, &d, &mut dx);
+            let dy = place.at(3).masked(dx, branch);
+            block.down.backward_params(grads, &kept.active, dy, rows);
+            block.down.backward_input(p, dy, wide, rows);
+            gelu_backward(&kept.up, wide);
+            block.up.backward_params(grads, &kept.norm2, wide, rows);
+            block.up.backward_input(p, wide, d, rows);
+            block.norm2.backward_add(p, grads, &kept.middle, d, dx, sums);
 
-            branch.copy_from_slice(&dx);
-            place.at(2).apply(&mut branch);
-            block.attention_out.backward_params(grads, &kept.attended, &branch, rows);
-            block.attention_out.backward_input(p, &branch, &mut d, rows);
+            let dy = place.at(2).masked(dx, branch);
+            block.attention_out.backward_params(grads, &kept.attended, dy, rows);
+            block.attention_out.backward_input(p, dy, d, rows);
             let dqkv = &mut wide[..rows * 3 * c];
-            self.attention(time).backward(&kept.qkv, &d, dqkv, place.at(1));
+            self.attention(time).backward(&kept.qkv, &kept.logs, d, dqkv, place.at(1));
             block.qkv.backward_params(grads, &kept.norm1, dqkv, rows);
-            block.qkv.backward_input(p, dqkv, &mut d, rows);
-            block.norm1.backward_add(p, grads, &kept.x, &d, &mut dx);
+            block.qkv.backward_input(p, dqkv, d, rows);
+            block.norm1.backward_add(p, grads, &kept.x, d, dx, sums);
         }
-        dropout.at(0).apply(&mut dx);
-        for (row, (dx, &token)) in dx.chunks_exact(c).zip(tokens).enumerate() {
-            add(&mut grads[self.token_embedding.start + token as usize * c..][..c], dx);
-            add(&mut grads[self.position_embedding.start + row % time * c..][..c], dx);
-        }
+        dropout.at(0).apply(dx);
+        embed_backward(&mut grads[self.token_embedding.clone()], tokens, dx, c);
+        let dwpe = &mut grads[self.position_embedding.clone()][..time * c];
+        each(chunks_mut(dwpe, c), |t, dwpe| {
+            for dx in dx.chunks_exact(time * c) {
+                add(dwpe, &dx[t * c..][..c]);
+            }
+        });
     }
 }
 
@@ -301,7 +321,7 @@ impl LanguageModel for Gpt2 {
         // Windows that do not overlap are texts of one batch.
         while stride == context && done + side_by_side <= n {
             let end = done + side_by_side;
-            self.forward(&mut saved, &tokens[done..end], side_by_side / context, Dropout::OFF);
+            team(|| self.forward(&mut saved, &tokens[done..end], side_by_side / context, Dropout::OFF));
             sink(&scores_of(&mut saved.logits, &tokens[done + 1..=end], self.config.vocab))?;
             done = end;
         }
@@ -309,7 +329,7 @@ impl LanguageModel for Gpt2 {
             // The window ends `stride` new tokens on and reaches back as far as the context allows.
             let end = if done == 0 { context.min(n) } else { (done + stride).min(n) };
             let start = end.saturating_sub(context).min(done);
-            self.forward(&mut saved, &tokens[start..end], 1, Dropout::OFF);
+            team(|| self.forward(&mut saved, &tokens[start..end], 1, Dropout::OFF));
             let new = &mut saved.logits[(done - start) * self.config.vocab..];
             sink(&scores_of(new, &tokens[done + 1..=end], self.config.vocab))?;
             done = end;
@@ -335,13 +355,16 @@ impl Trainable for Gpt2 {
         grads: &mut [f32],
         dropout: Dropout,
     ) -> f64 {
-        let mut saved = std::mem::take(&mut self.saved);
-        self.forward(&mut saved, tokens, batch, dropout);
+        let (mut saved, vocab) = (std::mem::take(&mut self.saved), self.config.vocab);
         let scale = 1.0 / tokens.len() as f32;
-        let loss = cross_entropy(&mut saved.logits, targets, self.config.vocab, scale) / tokens.len() as f64;
-        self.backward(&saved, tokens, batch, grads, dropout);
+        let loss = team(|| {
+            self.forward(&mut saved, tokens, batch, dropout);
+            let loss = cross_entropy(&mut saved.logits, targets, vocab, scale, &mut saved.losses);
+            self.backward(&mut saved, tokens, batch, grads, dropout);
+            loss
+        });
         self.saved = saved;
-        loss
+        loss / tokens.len() as f64
     }
 
     fn reset_streams(&mut self) {}

@@ -6,11 +6,11 @@ mod session;
 use std::ops::Range;
 use std::sync::Arc;
 
-use penwright_kernels::{Matrix, matmul};
+use penwright_kernels::{Init, Matrix, matmul, product, team};
 use serde::{Deserialize, Serialize};
 
 use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
-use crate::layers::{Dropout, Layout, Linear, cross_entropy, lstm_cell, lstm_cell_backward};
+use crate::layers::{Dropout, Layout, Linear, Recurrent, add_rows, cross_entropy, embed, embed_backward};
 use crate::{Error, Result};
 use session::LstmSession;
 
@@ -73,12 +73,18 @@ impl State {
     }
 }
 
-/// What the backward needs; time-major: row `t · B + b`.
+/// What the backward needs, time-major: row `t · B + b`; and working memory.
 #[derive(Clone, Default)]
 struct Saved {
+    tokens: Vec<u32>,
+    targets: Vec<u32>,
     layers: Vec<SavedLayer>,
     last: Vec<f32>,
     logits: Vec<f32>,
+    losses: Vec<f64>,
+    /// Gradients of a layer's outputs and of its inputs, `[T · B, ..]`.
+    d: Vec<f32>,
+    dx: Vec<f32>,
 }
 
 #[derive(Clone, Default)]
@@ -90,6 +96,11 @@ struct SavedLayer {
     /// Hidden and cell state before the first step and after each, `[(T + 1) · B, H]`.
     hidden: Vec<f32>,
     cell: Vec<f32>,
+    /// Gradient of the cell state, `[B, H]`.
+    dcell: Vec<f32>,
+    /// `b_ih + b_hh`.
+    bias: Vec<f32>,
+    recurrent: Recurrent,
 }
 
 impl Lstm {
@@ -150,11 +161,8 @@ impl Lstm {
         let (rows, batch, e) = (tokens.len(), state.batch, self.config.embed);
         let p = &self.params.data;
         s.layers.resize_with(self.layers.len(), SavedLayer::default);
-        let table = &p[self.embedding.clone()];
         s.last.resize(rows * e, 0.0);
-        for (x, &token) in s.last.chunks_exact_mut(e).zip(tokens) {
-            x.copy_from_slice(&table[token as usize * e..][..e]);
-        }
+        embed(&p[self.embedding.clone()], tokens, &mut s.last, e);
         for (l, (layer, kept)) in self.layers.iter().zip(&mut s.layers).enumerate() {
             std::mem::swap(&mut kept.x, &mut s.last);
             layer.forward(p, kept, rows, batch, &mut state.hidden[l], &mut state.cell[l]);
@@ -168,32 +176,26 @@ impl Lstm {
         self.head.forward(p, &s.last, &mut s.logits, rows);
     }
 
+    /// `s.logits` holds the gradient of the logits; adds the gradients of all parameters.
     fn backward(&self, s: &mut Saved, tokens: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) {
-        let (rows, e) = (tokens.len(), self.config.embed);
+        let rows = tokens.len();
         let p = &self.params.data;
-        let mut d = vec![0.0; rows * self.head.inputs];
+        s.d.resize(rows * self.head.inputs, 0.0);
         self.head.backward_params(grads, &s.last, &s.logits, rows);
-        self.head.backward_input(p, &s.logits, &mut d, rows);
+        self.head.backward_input(p, &s.logits, &mut s.d, rows);
         for (l, (layer, kept)) in self.layers.iter().zip(&mut s.layers).enumerate().rev() {
             if l + 1 < self.layers.len() {
-                dropout.at(l as u64).apply(&mut d);
+                dropout.at(l as u64).apply(&mut s.d);
             }
-            d = layer.backward(p, grads, kept, &d, rows, batch);
+            layer.backward(p, grads, kept, &mut s.d, &mut s.dx, batch);
+            std::mem::swap(&mut s.d, &mut s.dx);
         }
-        for (d, &token) in d.chunks_exact(e).zip(tokens) {
-            let row = &mut grads[self.embedding.start + token as usize * e..][..e];
-            row.iter_mut().zip(d).for_each(|(g, d)| *g += d);
-        }
+        embed_backward(&mut grads[self.embedding.clone()], tokens, &s.d, self.config.embed);
     }
 }
 
 impl Layer {
-    /// The recurrent weight `[4H, H]`.
-    fn recurrent<'a>(&self, params: &'a [f32]) -> Matrix<'a> {
-        Matrix::new(&params[self.recurrent.clone()], 4 * self.hidden, self.hidden)
-    }
-
-    /// All input products at once, then step by step `a_t += W_hh h_{t-1} + b_hh` and the cell.
+    /// All input products at once, then step by step the recurrent product and the cell.
     fn forward(
         &self,
         p: &[f32],
@@ -204,62 +206,62 @@ impl Layer {
         cell: &mut [f32],
     ) {
         let (h, step) = (self.hidden, batch * self.hidden);
-        let bias = &p[self.recurrent_bias.clone()];
         kept.gates.resize(rows * 4 * h, 0.0);
         kept.hidden.resize((rows + batch) * h, 0.0);
         kept.cell.resize((rows + batch) * h, 0.0);
         kept.hidden[..step].copy_from_slice(hidden);
         kept.cell[..step].copy_from_slice(cell);
-        self.input.forward(p, &kept.x, &mut kept.gates, rows);
-        for row in kept.gates.chunks_exact_mut(4 * h) {
-            row.iter_mut().zip(bias).for_each(|(a, b)| *a += b);
-        }
+        kept.bias.clear();
+        let bias = self.input.bias.clone().map_or(&[][..], |bias| &p[bias]);
+        kept.bias.extend(bias.iter().zip(&p[self.recurrent_bias.clone()]).map(|(a, b)| a + b));
+        let x = Matrix::new(&kept.x, rows, self.input.inputs);
+        product(&mut kept.gates, Init::Bias(&kept.bias), x, self.input.matrix(p));
+        let weight = &p[self.recurrent.clone()];
+        kept.recurrent.pack_forward(weight, h, rows / batch);
         for (t, gates) in kept.gates.chunks_exact_mut(4 * step).enumerate() {
-            let (past, now) = kept.hidden.split_at_mut((t + 1) * step);
-            matmul(gates, true, Matrix::new(&past[t * step..], batch, h), self.recurrent(p).t());
+            let (hidden_past, hidden_now) = kept.hidden.split_at_mut((t + 1) * step);
             let (cell_past, cell_now) = kept.cell.split_at_mut((t + 1) * step);
-            lstm_cell(gates, &cell_past[t * step..], &mut cell_now[..step], &mut now[..step], h);
+            let before = (&hidden_past[t * step..], &cell_past[t * step..]);
+            kept.recurrent.step(weight, gates, before, (&mut hidden_now[..step], &mut cell_now[..step]), h);
         }
         hidden.copy_from_slice(&kept.hidden[rows * h..]);
         cell.copy_from_slice(&kept.cell[rows * h..]);
     }
 
-    /// Takes the gradient of the outputs `[T · B, H]`, returns that of the inputs.
+    /// Takes the gradient of the outputs `[T · B, H]` and sets that of the inputs.
     fn backward(
         &self,
         p: &[f32],
         grads: &mut [f32],
         kept: &mut SavedLayer,
-        d: &[f32],
-        rows: usize,
+        d: &mut [f32],
+        dx: &mut Vec<f32>,
         batch: usize,
-    ) -> Vec<f32> {
-        let (h, step) = (self.hidden, batch * self.hidden);
-        let (mut dh, mut dcell) = (vec![0.0; step], vec![0.0; step]);
-        for t in (0..rows / batch).rev() {
-            dh.iter_mut().zip(&d[t * step..]).for_each(|(a, b)| *a += b);
-            let gates = &mut kept.gates[t * 4 * step..][..4 * step];
-            let (before, after) = kept.cell[t * step..].split_at(step);
-            lstm_cell_backward(gates, before, &after[..step], &dh, &mut dcell, h);
-            matmul(&mut dh, false, Matrix::new(gates, batch, 4 * h), self.recurrent(p));
+    ) {
+        let (h, step, rows) = (self.hidden, batch * self.hidden, d.len() / self.hidden);
+        kept.dcell.clear();
+        kept.dcell.resize(step, 0.0);
+        kept.recurrent.pack_backward(&p[self.recurrent.clone()], h);
+        for (t, dh) in d.chunks_exact_mut(step).enumerate().rev() {
+            let (gates, after) = kept.gates.split_at_mut((t + 1) * 4 * step);
+            let after = &after[..after.len().min(4 * step)];
+            let (before, cell) = kept.cell[t * step..][..2 * step].split_at(step);
+            kept.recurrent.step_back(&mut gates[t * 4 * step..], after, (before, cell), dh, &mut kept.dcell, h);
         }
         let past = Matrix::new(&kept.hidden, rows, h);
         matmul(&mut grads[self.recurrent.clone()], true, Matrix::new(&kept.gates, rows, 4 * h).t(), past);
         self.input.backward_params(grads, &kept.x, &kept.gates, rows);
-        let dbias = &mut grads[self.recurrent_bias.clone()];
-        for row in kept.gates.chunks_exact(4 * h) {
-            dbias.iter_mut().zip(row).for_each(|(g, d)| *g += d);
-        }
-        let mut dx = vec![0.0; rows * self.input.inputs];
-        self.input.backward_input(p, &kept.gates, &mut dx, rows);
-        dx
+        add_rows(&mut grads[self.recurrent_bias.clone()], &kept.gates);
+        dx.resize(rows * self.input.inputs, 0.0);
+        self.input.backward_input(p, &kept.gates, dx, rows);
     }
 }
 
 /// `[B, T]` to `[T, B]`.
-fn time_major(tokens: &[u32], batch: usize) -> Vec<u32> {
+fn time_major(tokens: &[u32], batch: usize, out: &mut Vec<u32>) {
     let time = tokens.len() / batch;
-    (0..tokens.len()).map(|i| tokens[i % batch * time + i / batch]).collect()
+    out.clear();
+    out.extend((0..tokens.len()).map(|i| tokens[i % batch * time + i / batch]));
 }
 
 impl LanguageModel for Lstm {
@@ -289,13 +291,13 @@ impl LanguageModel for Lstm {
         _stride: Option<usize>,
         sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
     ) -> Result<()> {
-        const WINDOW: usize = 256;
+        const WINDOW: usize = 1024;
         check_tokens(tokens, self.config.vocab)?;
         let (mut saved, mut state) = (Saved::default(), State::new(&self.config, 1));
         let n = tokens.len().saturating_sub(1);
         for start in (0..n).step_by(WINDOW) {
             let end = (start + WINDOW).min(n);
-            self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF);
+            team(|| self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF));
             sink(&scores_of(&mut saved.logits, &tokens[start + 1..=end], self.config.vocab))?;
         }
         Ok(())
@@ -322,14 +324,20 @@ impl Trainable for Lstm {
         if self.carried.batch != batch {
             self.carried = State::new(&self.config, batch);
         }
-        let (tokens, targets) = (time_major(tokens, batch), time_major(targets, batch));
         let (mut saved, mut state) = (std::mem::take(&mut self.saved), std::mem::take(&mut self.carried));
-        self.forward(&mut saved, &tokens, &mut state, dropout);
+        let (mut inputs, mut outputs) = (std::mem::take(&mut saved.tokens), std::mem::take(&mut saved.targets));
+        time_major(tokens, batch, &mut inputs);
+        time_major(targets, batch, &mut outputs);
         let scale = 1.0 / tokens.len() as f32;
-        let loss = cross_entropy(&mut saved.logits, &targets, self.config.vocab, scale) / tokens.len() as f64;
-        self.backward(&mut saved, &tokens, batch, grads, dropout);
+        let loss = team(|| {
+            self.forward(&mut saved, &inputs, &mut state, dropout);
+            let loss = cross_entropy(&mut saved.logits, &outputs, self.config.vocab, scale, &mut saved.losses);
+            self.backward(&mut saved, &inputs, batch, grads, dropout);
+            loss
+        });
+        (saved.tokens, saved.targets) = (inputs, outputs);
         (self.saved, self.carried) = (saved, state);
-        loss
+        loss / tokens.len() as f64
     }
 
     fn reset_streams(&mut self) {
