@@ -11,12 +11,14 @@
 //! The library never prints, never exits and never reads flags: progress goes to callbacks, errors are
 //! [`Error`] values.
 
+pub mod compare;
 pub mod corpus;
 pub mod error;
 pub mod generate;
 pub mod layers;
 pub mod model;
 pub mod run;
+pub mod score;
 pub mod tokenizer;
 pub mod train;
 
