@@ -64,7 +64,7 @@ const BOTTOM: f64 = 44.0;
 
 impl Canvas {
     const WIDE: Canvas = Canvas { class: "chart wide", width: 540.0, height: 330.0, names: 118.0, ticks: 5 };
-    const NARROW: Canvas = Canvas { class: "chart narrow", width: 340.0, height: 280.0, names: 14.0, ticks: 4 };
+    const NARROW: Canvas = Canvas { class: "chart narrow", width: 340.0, height: 280.0, names: 26.0, ticks: 3 };
 
     fn x(&self, place: f64) -> f64 {
         LEFT + place * (self.width - LEFT - self.names)
@@ -173,7 +173,10 @@ impl LineChart {
             limit = *place - GAP;
         }
         html! {
-            @for ((name, style, _), place) in ends.iter().zip(places) {
+            @for ((name, style, (x, y)), place) in ends.iter().zip(places) {
+                @if canvas.x(1.0) - x > 12.0 {
+                    path class={ "leader " (class(*style)) } d=(format!("M{:.1} {y:.1}H{:.1}", x + 8.0, canvas.x(1.0))) {}
+                }
                 text class={ "name " (class(*style)) } x=(canvas.x(1.0) + 10.0) y=(format!("{:.1}", place + 4.0)) {
                     (fit(name, 15))
                 }
@@ -254,7 +257,7 @@ pub struct BarChart {
 impl BarChart {
     /// The figure.
     pub fn figure(&self) -> Markup {
-        const WIDTH: f64 = 300.0;
+        const WIDTH: f64 = 260.0;
         const ROW: f64 = 40.0;
         let longest = self.bars.iter().filter_map(|bar| bar.value).fold(0.0, f64::max);
         let length = |value: f64| if longest > 0.0 { (value / longest * WIDTH).max(1.5) } else { 1.5 };

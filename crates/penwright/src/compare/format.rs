@@ -21,7 +21,9 @@ pub(crate) fn significant(x: f64) -> String {
     if x == 0.0 || !x.is_finite() {
         return if x == 0.0 { "0".into() } else { NONE.into() };
     }
-    let places = 2 - x.abs().log10().floor() as i32;
+    // The exponent after rounding: 0.9996 is 1.00.
+    let exponent = format!("{x:.2e}").rsplit('e').next().and_then(|e| e.parse::<i32>().ok()).unwrap_or(0);
+    let places = 2 - exponent;
     match places {
         ..=0 => {
             let unit = 10f64.powi(-places);
@@ -59,6 +61,11 @@ pub(crate) fn duration(seconds: f64) -> String {
         60..3600 => two(s / 60, "min", s % 60, "s"),
         _ => two(s / 3600, "h", s % 3600 / 60, "min"),
     }
+}
+
+/// `1 character`, `12 characters`.
+pub(crate) fn characters(n: usize) -> String {
+    format!("{}\u{a0}character{}", count(n as u64), if n == 1 { "" } else { "s" })
 }
 
 /// `12.3 %`.

@@ -7,6 +7,7 @@
 pub mod chart;
 mod contender;
 mod copied;
+mod excerpt;
 mod format;
 mod page;
 pub mod table;
@@ -19,17 +20,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use unicode_segmentation::UnicodeSegmentation;
 
 pub use contender::{Contender, CurvePoint, run_size};
 pub use page::html;
 
+use excerpt::{Excerpt, beginning};
+
 use crate::generate::{Sampling, generate};
 use crate::model::{ModelKind, mean_score};
-use crate::score::{Unit, score};
+use crate::score::score_ranges;
 use crate::tokenizer::Level;
 use crate::train::token_stream;
 use crate::{Error, Result};
+
+/// Characters of the text that each model goes on from, unless a prompt is given.
+const PROMPT: usize = 60;
 
 /// The text that the models are compared on.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +175,7 @@ pub struct Entry {
     /// Where in the sample the longest copied passage stands, in bytes.
     #[serde(skip)]
     pub copied: Option<Range<usize>>,
-    /// −log₂ p of each word of [`Comparison::passage`], given all before it there.
+    /// −log₂ p of each word of [`Comparison::passage`], given all before it in its document.
     #[serde(skip)]
     pub surprise: Vec<f64>,
     /// Unit of its tokens.
@@ -201,31 +206,29 @@ pub fn compare(
     if chars == 0 {
         return Err(Error::Text(format!("{} is empty; give a text that the models have not seen", text.name)));
     }
-    let excerpt = text.documents.iter().find(|d| !d.trim().is_empty()).map_or("", |d| from_a_border(d));
-    let prompt = options.prompt.clone().unwrap_or_else(|| beginning(excerpt, 60).trim_end().to_string());
-    let passage = beginning(excerpt, options.passage);
-    let words = crate::score::units(passage, Unit::Word);
+    let excerpt = Excerpt::of(text.documents, options.passage);
+    let whole = excerpt.with_lead();
     let mut comparison = Comparison {
         text: text.name.to_string(),
         models: Vec::new(),
         chars,
-        prompt,
-        passage: words.into_iter().filter_map(|word| passage.get(word).map(str::to_string)).collect(),
+        prompt: options.prompt.clone().unwrap_or_else(|| excerpt.from_start(PROMPT).to_string()),
+        passage: excerpt.words().into_iter().filter_map(|word| whole.get(word).map(str::to_string)).collect(),
         reference: Reference::default(),
         options: options.clone(),
     };
     for (index, contender) in contenders.iter().enumerate() {
         let mut report = |stage| progress(Progress { index, of: contenders.len(), name: &contender.name, stage });
-        let entry = measure(contender, text.documents, passage, &comparison, &mut report)?;
+        let entry = measure(contender, text.documents, &excerpt, &comparison, &mut report)?;
         comparison.models.push(entry);
     }
-    comparison.reference = reference(excerpt, &comparison.models, contenders);
+    comparison.reference = reference(&excerpt, &comparison.models, contenders);
     Ok(comparison)
 }
 
-fn reference(excerpt: &str, models: &[Entry], contenders: &[Contender]) -> Reference {
-    let chars = models.iter().map(|m| m.sample.chars().count()).sum::<usize>() / models.len().max(1);
-    let natural = beginning(excerpt, chars);
+fn reference(excerpt: &Excerpt<'_>, models: &[Entry], contenders: &[Contender]) -> Reference {
+    let chars = models.iter().map(|m| m.sample.chars().count()).max().unwrap_or(0);
+    let natural = excerpt.from_start(chars);
     let training = contenders.iter().map(|c| &c.training).find(|t| !t.is_empty());
     Reference {
         distinct_2: variety::distinct(natural, 2),
@@ -236,10 +239,21 @@ fn reference(excerpt: &str, models: &[Entry], contenders: &[Contender]) -> Refer
     }
 }
 
+/// −log₂ p of each word of the passage, given all before it in its document.
+fn surprise(contender: &Contender, excerpt: &Excerpt<'_>) -> Result<Vec<f64>> {
+    let words = excerpt.words();
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
+    let parts: Vec<Range<usize>> = std::iter::once(0..excerpt.start()).chain(words).collect();
+    let scored = score_ranges(&*contender.model, &contender.tokenizer, excerpt.with_lead(), &parts, None)?;
+    Ok(scored.iter().skip(1).map(|word| word.bits()).collect())
+}
+
 fn measure(
     contender: &Contender,
     documents: &[&str],
-    passage: &str,
+    excerpt: &Excerpt<'_>,
     comparison: &Comparison,
     report: &mut dyn FnMut(Stage),
 ) -> Result<Entry> {
@@ -248,10 +262,7 @@ fn measure(
     let tokens = token_stream(tokenizer, documents);
     let scored = tokens.len().saturating_sub(1) as f64;
     let (nats, _) = mean_score(&**model, &tokens, options.stride)?;
-    let surprise = match passage {
-        "" => Vec::new(),
-        _ => score(&**model, tokenizer, passage, Unit::Word, None)?.iter().map(|word| word.bits()).collect(),
-    };
+    let surprise = surprise(contender, excerpt)?;
     report(Stage::Write);
     let chars_per_token = comparison.chars as f64 / scored.max(1.0);
     let written = write(contender, &comparison.prompt, chars_per_token, options)?;
@@ -321,22 +332,6 @@ fn longest_copy(sample: &str, training: &[Arc<str>]) -> Option<Range<usize>> {
     let chars = found.reduce(|best, next| if next.len() > best.len() { next } else { best })?;
     let place = |n| sample.char_indices().nth(n).map_or(sample.len(), |(at, _)| at);
     Some(place(chars.start)..place(chars.end))
-}
-
-/// The text from its first paragraph border on that is near the beginning (a held-out part often begins amid a
-/// sentence), or all of it.
-fn from_a_border(text: &str) -> &str {
-    let near = beginning(text, 2000);
-    let after = near.find("\n\n").map(|at| text[at..].trim_start());
-    after.filter(|rest| rest.len() > text.len() / 2).unwrap_or(text.trim_start())
-}
-
-/// The beginning of a text up to `chars` characters, cut between words.
-fn beginning(text: &str, chars: usize) -> &str {
-    let Some((limit, _)) = text.char_indices().nth(chars) else { return text };
-    let words = text.split_word_bound_indices().map(|(at, _)| at);
-    let end = words.take_while(|&at| at <= limit).last().filter(|&at| at > 0).unwrap_or(limit);
-    &text[..end]
 }
 
 #[cfg(test)]

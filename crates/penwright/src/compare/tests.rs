@@ -92,18 +92,15 @@ fn agrees_with_scoring_and_is_repeatable() {
         assert!((entry.bits_per_char - bits).abs() < 1e-9);
         assert_eq!(entry.sample, again.sample);
         assert_eq!(entry.surprise.len(), one.passage.len());
+        let words = crate::score::score(&*contender.model, &contender.tokenizer, TEXT, crate::score::Unit::Word, None);
+        let of_whole = words.unwrap();
+        assert!((entry.surprise[3] - of_whole[of_whole.len() - one.passage.len() + 3].bits()).abs() < 1e-9);
         let copied = &entry.sample[entry.copied.clone().unwrap()];
         assert!(TEXT.contains(copied) && entry.longest_copy_chars == Some(copied.chars().count()));
     }
-    assert_eq!(
-        one.prompt, "The miller came down the hill & saw <nothing>. \"It is late,",
-        "a border near the beginning"
-    );
-    assert!(one.passage.concat().starts_with("The miller came"));
-    assert!(
-        one.reference.longest_copy_chars > Some(50),
-        "the reference is the text itself, which is the training text"
-    );
+    assert_eq!(one.prompt, "Nobody answered. The dog slept, the wheel slept, and the", "a paragraph amid the text");
+    assert!(one.passage.concat().starts_with(&one.prompt));
+    assert!(one.reference.longest_copy_chars > Some(0), "the text itself, which is the training text");
 }
 
 #[test]
@@ -132,8 +129,8 @@ fn the_table_says_who_is_best() {
     );
     let table = comparison.table();
     assert!(table.contains(&comparison.verdict()));
-    let rows: Vec<&str> = table.lines().collect();
-    assert!(rows[2].starts_with("b ") && rows[3].starts_with("a "), "the best first:\n{table}");
+    let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head, ["b", "a"], "the best first");
     comparison.models[0].bits_per_char = 2.001;
     assert!(comparison.headline().contains("equally well"));
 }

@@ -1,7 +1,7 @@
 //! The result in words and as a table for the terminal.
 
-use super::format::{NONE, count, duration, percent, short_names, si, significant};
-use super::table::Table;
+use super::format::{NONE, characters, count, duration, percent, short_names, si, significant};
+use super::table::{Table, fit};
 use super::{Comparison, Entry};
 
 /// Differences in bits per character below this share are called equal.
@@ -96,39 +96,27 @@ impl Comparison {
         Some(format!("Against that, {sentence}."))
     }
 
-    /// The table and, below it, the verdict.
+    /// The table, a column a model, the best first; below it the verdict.
     pub fn table(&self) -> String {
-        let mut table = Table::new([
-            "run",
-            "model",
-            "params",
-            "bits/char",
-            "perplexity",
-            "training",
-            "compute",
-            "chars/s",
-            "size",
-            "distinct",
-            "repeated",
-            "copied",
-        ]);
         let (names, order) = (self.names(), self.ranking());
-        for i in order {
-            let m = &self.models[i];
-            table.row([
-                names[i].clone(),
-                m.model.to_string(),
-                si(m.params as f64, ""),
-                format!("{:.3}", m.bits_per_char),
-                significant(m.perplexity),
-                known(m.train_seconds, duration),
-                known(m.train_flops, |x| si(x, "FLOP")),
-                known(m.decode_chars_per_s, |x| count(x.round() as u64)),
-                crate::error::bytes(m.size_bytes),
-                known(m.distinct_2, percent),
-                known(m.repetition, percent),
-                known(m.longest_copy_chars, |n| n.to_string()),
-            ]);
+        let head = order.iter().map(|&i| fit(&names[i], 24));
+        let mut table = Table::new(std::iter::once(String::new()).chain(head));
+        let rows: [(&str, &dyn Fn(&Entry) -> String); 12] = [
+            ("model", &|m| format!("{}, {}", m.model, m.level)),
+            ("parameters", &|m| count(m.params)),
+            ("bits per character", &|m| format!("{:.3}", m.bits_per_char)),
+            ("perplexity of a token", &|m| significant(m.perplexity)),
+            ("training time", &|m| known(m.train_seconds, duration)),
+            ("training computation", &|m| known(m.train_flops, |x| si(x, "FLOP"))),
+            ("characters a second", &|m| known(m.decode_chars_per_s, |x| count(x.round() as u64))),
+            ("tokens a second", &|m| known(m.decode_tokens_per_s, |x| count(x.round() as u64))),
+            ("size on disk", &|m| crate::error::bytes(m.size_bytes)),
+            ("distinct word pairs", &|m| known(m.distinct_2, percent)),
+            ("repeated four-word runs", &|m| known(m.repetition, percent)),
+            ("longest copied passage", &|m| known(m.longest_copy_chars, characters)),
+        ];
+        for (name, show) in rows {
+            table.row(std::iter::once(name.to_string()).chain(order.iter().map(|&i| show(&self.models[i]))));
         }
         format!("{table}\n{}\n", self.verdict())
     }

@@ -68,13 +68,24 @@ pub fn score(
     unit: Unit,
     stride: Option<usize>,
 ) -> Result<Vec<Scored>> {
-    let (ids, log_probs) = log_probs(model, tokenizer, text, stride)?;
-    let spans = spans(tokenizer, text, &ids);
     if unit == Unit::Token {
-        let parts = spans.into_iter().zip(log_probs);
+        let (ids, log_probs) = log_probs(model, tokenizer, text, stride)?;
+        let parts = spans(tokenizer, text, &ids).into_iter().zip(log_probs);
         return Ok(parts.map(|(span, log_prob)| Scored::new(slice(text, &span), log_prob, 1)).collect());
     }
-    Ok(by_units(text, &units(text, unit), &spans, &log_probs))
+    score_ranges(model, tokenizer, text, &units(text, unit), stride)
+}
+
+/// As [`score`], for parts of one's own: byte ranges that follow each other and are together the whole text.
+pub(crate) fn score_ranges(
+    model: &dyn LanguageModel,
+    tokenizer: &Tokenizer,
+    text: &str,
+    ranges: &[Range<usize>],
+    stride: Option<usize>,
+) -> Result<Vec<Scored>> {
+    let (ids, log_probs) = log_probs(model, tokenizer, text, stride)?;
+    Ok(by_units(text, ranges, &spans(tokenizer, text, &ids), &log_probs))
 }
 
 /// Scores each text on its own and orders them, likeliest first; equals keep their order. The first of each pair is

@@ -123,7 +123,8 @@ fn log_ticks(low: f64, high: f64, measure: Measure, count: usize) -> Vec<f64> {
     let decades = (low.log10().floor() as i32)..=(high.log10().ceil() as i32);
     let candidates: Vec<f64> = match measure {
         Measure::Seconds => SECONDS.to_vec(),
-        _ if high / low > 1e3 => decades.map(|d| 10f64.powi(d)).collect(),
+        _ if high / low > 1e4 => decades.map(|d| 10f64.powi(d)).collect(),
+        _ if high / low > 10.0 => decades.flat_map(|d| [1.0, 3.0].map(|m| m * 10f64.powi(d))).collect(),
         _ => decades.flat_map(|d| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(d))).collect(),
     };
     let inside: Vec<f64> = candidates.into_iter().filter(|v| *v >= low * 0.999 && *v <= high * 1.001).collect();

@@ -48,7 +48,7 @@ pub(super) fn measures(comparison: &Comparison) -> Markup {
                     "few dozen characters; whole sentences mean that the model recites."
                 }
                 dt { "Surprise" }
-                dd { "−log₂ of the probability of a word with the space before it, given all before it: the sum over its tokens." }
+                dd { "−log₂ of the probability of a word with the space before it, given all before it: the sum over its tokens. The colours show it per character, because a long word has more to guess." }
                 dt { "Temperature" }
                 dd { "Below 1, writing keeps to what is likely; above 1, it is bolder. 0 would take the likeliest token always." }
             }

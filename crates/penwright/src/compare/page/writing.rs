@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 
 use super::{cell, key, section};
-use crate::compare::format::percent;
+use crate::compare::format::{characters, percent};
 use crate::compare::{Comparison, Entry};
 
-/// Bits at which a word's colour becomes the next stronger one.
-const STEPS: [f64; 5] = [3.0, 6.0, 10.0, 14.0, 19.0];
+/// Bits per character at which a word's colour becomes the next stronger one.
+const STEPS: [f64; 5] = [1.0, 2.0, 3.0, 4.5, 6.5];
 
 pub(super) fn samples(comparison: &Comparison, names: &[String]) -> Markup {
     let any_copy = comparison.models.iter().any(|m| m.copied.as_ref().is_some_and(|c| !c.is_empty()));
@@ -32,7 +32,7 @@ pub(super) fn samples(comparison: &Comparison, names: &[String]) -> Markup {
                             div { dt { "Repeated four-word runs" } dd { (cell(model.repetition.map(percent))) } }
                             div {
                                 dt { "Longest copied passage" }
-                                dd { (cell(model.longest_copy_chars.map(|n| format!("{n} characters")))) }
+                                dd { (cell(model.longest_copy_chars.map(characters))) }
                             }
                         }
                     }
@@ -52,7 +52,7 @@ fn sample(model: &Entry) -> Markup {
             _ if model.sample.is_empty() => { i { " (it ended the text at once)" } }
             Some((before, copied, after)) => {
                 (before)
-                mark title={ "also in the training text: " (copied.chars().count()) " characters" } { (copied) }
+                mark title={ "also in the training text: " (characters(copied.chars().count())) } { (copied) }
                 (after)
             }
             None => { (model.sample) }
@@ -64,8 +64,8 @@ pub(super) fn surprise(comparison: &Comparison, names: &[String]) -> Markup {
     if comparison.passage.is_empty() {
         return html! {};
     }
-    let intro = "A passage of the held-out text. The stronger a word's colour, the less the model expected it there, given all \
-                 before it in the passage. Point at a word, tap it, or move with the arrow keys, to read its bits under every model.";
+    let intro = "A passage of the held-out text. The stronger a word's colour, the less the model expected it there, having \
+                 read the text up to it. Point at a word, tap it, or move with the arrow keys, to read its bits under every model.";
     section(
         "surprise",
         "What surprises them",
@@ -77,7 +77,7 @@ pub(super) fn surprise(comparison: &Comparison, names: &[String]) -> Markup {
                 @for (style, (model, name)) in comparison.models.iter().zip(names).enumerate() {
                     article {
                         h3 { (key(style)) (name) small { (average(comparison, model)) } }
-                        p.prose.heat tabindex="0" data-name=(name) aria-label={ "The passage as " (name) " sees it; arrow keys move from word to word" } {
+                        p.prose.heat tabindex="0" role="group" data-name=(name) aria-label={ "The passage as " (name) " sees it; arrow keys move from word to word" } {
                             @for (word, bits) in comparison.passage.iter().zip(&model.surprise) { (coloured(word, *bits)) }
                         }
                         p.note { "Most surprising: " (hardest(comparison, model)) "." }
@@ -88,24 +88,27 @@ pub(super) fn surprise(comparison: &Comparison, names: &[String]) -> Markup {
     )
 }
 
+/// A word with the white space before it; the colour stands for its bits per character, the title tells both.
 fn coloured(word: &str, bits: f64) -> Markup {
     let text = word.trim_start();
-    let step = STEPS.iter().filter(|limit| bits >= **limit).count();
+    let each = bits / word.chars().count().max(1) as f64;
+    let step = STEPS.iter().filter(|limit| each >= **limit).count();
     html! {
-        (word[..word.len() - text.len()])
-        span class={ "w" (step) } title={ (format!("{bits:.1}")) " bits" } { (text) }
+        (word.strip_suffix(text).unwrap_or(""))
+        span class={ "w" (step) } title=(format!("{bits:.1} bits ({each:.1} a character)")) { (text) }
     }
 }
 
 fn legend() -> Markup {
     let text = |i: usize| match i {
-        0 => format!("below {} bits", STEPS[0]),
+        0 => format!("below {}", STEPS[0]),
         5 => format!("{} and more", STEPS[4]),
         _ => format!("{} to {}", STEPS[i - 1], STEPS[i]),
     };
     html! {
-        ul.scale aria-label="Colours and the bits of a word they stand for" {
-            @for i in 0..=STEPS.len() { li { span class={ "w" (i) } { (text(i)) } } }
+        div.scale {
+            span id="scale-name" { "Bits per character of the word:" }
+            ul aria-labelledby="scale-name" { @for i in 0..=STEPS.len() { li class={ "w" (i) } { (text(i)) } } }
         }
     }
 }
