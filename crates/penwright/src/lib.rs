@@ -11,6 +11,7 @@
 //! The library never prints, never exits and never reads flags: progress goes to callbacks, errors are
 //! [`Error`] values.
 
+pub mod compare;
 pub mod corpus;
 pub mod duration;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod layers;
 pub mod memory;
 pub mod model;
 pub mod run;
+pub mod score;
 pub mod tokenizer;
 pub mod tokens;
 pub mod train;

@@ -1,6 +1,9 @@
 //! The command line.
 
+
+mod compare;
 mod train;
+mod score;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -8,6 +11,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use train::Train;
+
+pub(crate) use compare::Compare;
+pub(crate) use score::{By, Score};
 
 /// Train an LSTM and a GPT-2 on your own text and write with them.
 #[derive(Debug, Parser)]
@@ -38,6 +44,10 @@ pub(crate) enum Command {
     Generate(Generate),
     /// Loss, perplexity and bits per character of a run on a text
     Eval(Eval),
+    /// Log-likelihood of each part of a text, or texts ranked by it
+    Score(Score),
+    /// Models side by side on one held-out text: quality, cost, speed, size, samples
+    Compare(Compare),
 }
 
 #[derive(Debug, Args)]

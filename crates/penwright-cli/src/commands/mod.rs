@@ -1,7 +1,9 @@
 //! The commands: each calls the library and prints what it says.
 
+mod compare;
 mod eval;
 mod generate;
+mod score;
 mod train;
 
 use std::io;
@@ -41,6 +43,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Train(args) => train::run(cli, args),
         Command::Generate(args) => generate::run(cli, args),
         Command::Eval(args) => eval::run(cli, args),
+        Command::Score(args) => score::run(cli, args),
+        Command::Compare(args) => compare::run(cli, args),
     }
 }
 

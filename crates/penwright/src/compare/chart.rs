@@ -1,0 +1,360 @@
+//! Charts as inline SVG: lines over time or computation, and bars. They take their colours from the page's style
+//! (`assets/chart.css`), tell series apart by marker and dash as well as by colour, and carry their content as text.
+
+mod axis;
+
+pub use axis::{Measure, Scale};
+
+use axis::Axis;
+use maud::{Markup, PreEscaped, html};
+
+use super::table::fit;
+
+/// The style of the charts, for a page that shows some.
+pub const STYLE: &str = include_str!("assets/chart.css");
+
+/// Number of distinct colours and markers; series beyond them repeat with dashes.
+pub const STYLES: usize = 6;
+/// Places marked on a line, at most.
+const MARKS: usize = 9;
+/// Rows of a series in the table below a chart, at most.
+const ROWS: usize = 12;
+
+/// A line of a chart.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// What it shows.
+    pub name: String,
+    /// Which colour and marker.
+    pub style: usize,
+    /// From left to right.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A line chart.
+#[derive(Clone, Debug)]
+pub struct LineChart {
+    /// What it shows, in a few words.
+    pub title: String,
+    /// Name and measure of the horizontal axis.
+    pub x: (String, Measure),
+    /// Its scale.
+    pub x_scale: Scale,
+    /// Name and measure of the vertical axis.
+    pub y: (String, Measure),
+    /// The lines. One point alone is a mark.
+    pub series: Vec<Series>,
+    /// Horizontal lines: what is known without a horizontal place.
+    pub levels: Vec<(String, usize, f64)>,
+}
+
+/// One drawing of a chart: sizes in units of the drawing.
+struct Canvas {
+    class: &'static str,
+    width: f64,
+    height: f64,
+    /// Room at the right for the names of the lines.
+    names: f64,
+    ticks: usize,
+}
+
+const TOP: f64 = 30.0;
+const LEFT: f64 = 38.0;
+const BOTTOM: f64 = 44.0;
+
+impl Canvas {
+    const WIDE: Canvas = Canvas { class: "chart wide", width: 540.0, height: 330.0, names: 118.0, ticks: 5 };
+    const NARROW: Canvas = Canvas { class: "chart narrow", width: 340.0, height: 280.0, names: 26.0, ticks: 3 };
+
+    fn x(&self, place: f64) -> f64 {
+        LEFT + place * (self.width - LEFT - self.names)
+    }
+
+    fn y(&self, place: f64) -> f64 {
+        TOP + (1.0 - place) * (self.height - TOP - BOTTOM)
+    }
+}
+
+impl LineChart {
+    /// The figure: a drawing for wide and one for narrow pages, a legend, and the numbers as a table to unfold.
+    pub fn figure(&self) -> Markup {
+        html! {
+            figure {
+                figcaption { (self.title) }
+                (self.drawing(&Canvas::WIDE))
+                (self.drawing(&Canvas::NARROW))
+                ul.legend {
+                    @for (name, style, one) in self.entries() {
+                        li {
+                            svg class=(class(style)) viewBox="0 0 30 12" width="30" height="12" aria-hidden="true" {
+                                @if !one { path.line d="M1 6H29" {} }
+                                (marker(style, 15.0, 6.0))
+                            }
+                            (name)
+                        }
+                    }
+                }
+                (self.numbers())
+            }
+        }
+    }
+
+    /// Name and style of what is drawn, and whether it is a single mark.
+    fn entries(&self) -> Vec<(&str, usize, bool)> {
+        let series = self.series.iter().map(|s| (s.name.as_str(), s.style, s.points.len() == 1));
+        series.chain(self.levels.iter().map(|(name, style, _)| (name.as_str(), *style, false))).collect()
+    }
+
+    fn drawing(&self, canvas: &Canvas) -> Markup {
+        let points = || self.series.iter().flat_map(|s| &s.points);
+        let levels = self.levels.iter().map(|(_, _, y)| *y);
+        let y = Axis::over(points().map(|p| p.1).chain(levels), Scale::Linear, self.y.1, 5);
+        // Levels alone still need some width.
+        let x = Axis::over(points().map(|p| p.0), self.x_scale, self.x.1, canvas.ticks)
+            .or_else(|| Axis::over([0.0, 1.0].into_iter(), Scale::Linear, self.x.1, 1));
+        let (Some(x), Some(y)) = (x, y) else { return html! { p.note { "There are no measurements to draw." } } };
+        let at = |(a, b): &(f64, f64)| Some((canvas.x(x.place(*a)?), canvas.y(y.place(*b)?)));
+        let lines: Vec<(usize, Vec<(f64, f64)>)> =
+            self.series.iter().map(|s| (s.style, s.points.iter().filter_map(at).collect())).collect();
+        let levels: Vec<(usize, f64)> =
+            self.levels.iter().filter_map(|(_, style, v)| Some((*style, canvas.y(y.place(*v)?)))).collect();
+        html! {
+            svg class=(canvas.class) viewBox={ "0 0 " (canvas.width) " " (canvas.height) } role="img" aria-label=(self.summary()) {
+                g.grid {
+                    @for (value, text) in &y.ticks {
+                        @let place = canvas.y(y.place(*value).unwrap_or(0.0));
+                        path d=(format!("M{:.1} {place:.1}H{:.1}", canvas.x(0.0), canvas.x(1.0))) {}
+                        text x=(LEFT - 7.0) y=(format!("{:.1}", place + 4.0)) text-anchor="end" { (text) }
+                    }
+                    @for (value, text) in &x.ticks {
+                        @let place = format!("{:.1}", canvas.x(x.place(*value).unwrap_or(0.0)));
+                        path d=(format!("M{place} {:.1}v5", canvas.y(0.0))) {}
+                        text x=(place) y=(canvas.y(0.0) + 18.0) text-anchor="middle" { (text) }
+                    }
+                    path.axis d=(format!("M{:.1} {:.1}H{:.1}", canvas.x(0.0), canvas.y(0.0), canvas.x(1.0))) {}
+                    text.label x="2" y="14" { (self.y.0) }
+                    text.label x=(canvas.x(1.0)) y=(canvas.height - 6.0) text-anchor="end" { (self.x.0) }
+                }
+                @for (style, place) in &levels {
+                    path class={ "line level " (class(*style)) } d=(format!("M{:.1} {place:.1}H{:.1}", canvas.x(0.0), canvas.x(1.0))) {}
+                    g class=(class(*style)) { (marker(*style, canvas.x(0.5), *place)) }
+                }
+                @for (style, points) in &lines {
+                    g class=(class(*style)) {
+                        @if points.len() > 1 { path.line d=(path(points)) {} }
+                        @for (a, b) in marked(points) { (marker(*style, a, b)) }
+                    }
+                }
+                @if canvas.names > 50.0 { (self.names(canvas, &lines, &levels)) }
+            }
+        }
+    }
+
+    /// The names of the lines beside their ends, moved apart where they would touch.
+    fn names(&self, canvas: &Canvas, lines: &[(usize, Vec<(f64, f64)>)], levels: &[(usize, f64)]) -> Markup {
+        const GAP: f64 = 16.0;
+        let series =
+            self.series.iter().zip(lines).filter_map(|(s, (_, p))| Some((s.name.as_str(), s.style, *p.last()?)));
+        let levels = self
+            .levels
+            .iter()
+            .zip(levels)
+            .map(|((name, style, _), (_, y))| (name.as_str(), *style, (canvas.x(1.0), *y)));
+        let mut ends: Vec<_> = series.chain(levels).collect();
+        ends.sort_by(|a, b| a.2.1.total_cmp(&b.2.1));
+        let mut places: Vec<f64> = ends.iter().map(|end| end.2.1).collect();
+        for i in 1..places.len() {
+            places[i] = places[i].max(places[i - 1] + GAP);
+        }
+        // Back up from below where the last ones fell out of the drawing.
+        let mut limit = canvas.y(0.0);
+        for place in places.iter_mut().rev() {
+            *place = place.min(limit);
+            limit = *place - GAP;
+        }
+        html! {
+            @for ((name, style, (x, y)), place) in ends.iter().zip(places) {
+                @if canvas.x(1.0) - x > 12.0 {
+                    path class={ "leader " (class(*style)) } d=(format!("M{:.1} {y:.1}H{:.1}", x + 8.0, canvas.x(1.0))) {}
+                }
+                text class={ "name " (class(*style)) } x=(canvas.x(1.0) + 10.0) y=(format!("{:.1}", place + 4.0)) {
+                    (fit(name, 15))
+                }
+            }
+        }
+    }
+
+    /// The content in a sentence for each line.
+    fn summary(&self) -> String {
+        let (x, y) = (self.x.1, self.y.1);
+        let series = self.series.iter().filter_map(|s| {
+            let ((x0, y0), (x1, y1)) = (s.points.first()?, s.points.last()?);
+            Some(match s.points.len() {
+                1 => format!("{}: {} at {}.", s.name, y.show(*y1), x.show(*x1)),
+                _ => format!(
+                    "{}: from {} at {} to {} at {}.",
+                    s.name,
+                    y.show(*y0),
+                    x.show(*x0),
+                    y.show(*y1),
+                    x.show(*x1)
+                ),
+            })
+        });
+        let levels = self.levels.iter().map(|(name, _, value)| format!("{name}: {}.", y.show(*value)));
+        let parts: Vec<String> = series.chain(levels).collect();
+        format!("{}. {} over {}. {}", self.title, self.y.0, self.x.0, parts.join(" "))
+    }
+
+    fn numbers(&self) -> Markup {
+        html! {
+            details {
+                summary { "The numbers" }
+                div.scroll tabindex="0" role="region" aria-label={ "Numbers of the chart: " (self.title) } {
+                    table {
+                        thead { tr { th scope="col" { "line" } th scope="col" { (self.x.0) } th scope="col" { (self.y.0) } } }
+                        tbody {
+                            @for series in &self.series {
+                                @for (x, y) in thinned(&series.points, ROWS) {
+                                    tr { th scope="row" { (series.name) } td { (self.x.1.show(x)) } td { (self.y.1.show(y)) } }
+                                }
+                            }
+                            @for (name, _, value) in &self.levels {
+                                tr { th scope="row" { (name) } td { (super::format::NONE) } td { (self.y.1.show(*value)) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A bar of a chart.
+#[derive(Clone, Debug)]
+pub struct Bar {
+    /// What it shows.
+    pub name: String,
+    /// Which colour.
+    pub style: usize,
+    /// Its length, from zero; `None` where it is not known.
+    pub value: Option<f64>,
+    /// The value for people.
+    pub text: String,
+}
+
+/// Horizontal bars, each with its name and value above it.
+#[derive(Clone, Debug)]
+pub struct BarChart {
+    /// What it shows, in a few words.
+    pub title: String,
+    /// How to read it, such as "less is better".
+    pub note: String,
+    /// From top to bottom.
+    pub bars: Vec<Bar>,
+}
+
+impl BarChart {
+    /// The figure.
+    pub fn figure(&self) -> Markup {
+        const WIDTH: f64 = 260.0;
+        const ROW: f64 = 40.0;
+        let longest = self.bars.iter().filter_map(|bar| bar.value).fold(0.0, f64::max);
+        let length = |value: f64| if longest > 0.0 { (value / longest * WIDTH).max(1.5) } else { 1.5 };
+        let parts: Vec<String> = self.bars.iter().map(|bar| format!("{}: {}", bar.name, bar.text)).collect();
+        let summary = format!("{} ({}). {}.", self.title, self.note, parts.join("; "));
+        html! {
+            figure.bars {
+                figcaption { (self.title) " " span.note { (self.note) } }
+                svg.chart viewBox={ "0 0 " (WIDTH) " " (ROW * self.bars.len() as f64) } role="img" aria-label=(summary) {
+                    @for (i, bar) in self.bars.iter().enumerate() {
+                        @let top = ROW * i as f64;
+                        g class=(class(bar.style)) {
+                            text.key x="0" y=(top + 14.0) { (fit(&bar.name, 24)) }
+                            text.value x=(WIDTH) y=(top + 14.0) text-anchor="end" { (bar.text) }
+                            rect.track x="0" y=(top + 21.0) width=(WIDTH) height="9" rx="2" {}
+                            @if let Some(value) = bar.value {
+                                rect.bar x="0" y=(top + 21.0) width=(format!("{:.1}", length(value))) height="9" rx="2" {}
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The class that gives a series its colour and dash.
+pub fn class(style: usize) -> String {
+    let dashed = if style >= STYLES { " dashed" } else { "" };
+    format!("s{}{dashed}", style % STYLES)
+}
+
+fn path(points: &[(f64, f64)]) -> String {
+    let points = thinned(points, 400);
+    let parts = points.iter().enumerate().map(|(i, (x, y))| format!("{}{x:.1} {y:.1}", if i == 0 { 'M' } else { 'L' }));
+    parts.collect()
+}
+
+/// At most `count` of the points, evenly chosen, the last among them.
+fn thinned(points: &[(f64, f64)], count: usize) -> Vec<(f64, f64)> {
+    let every = points.len().div_ceil(count.max(1)).max(1);
+    let last = points.len().saturating_sub(1);
+    points.iter().enumerate().filter(|(i, _)| (last - i).is_multiple_of(every)).map(|(_, p)| *p).collect()
+}
+
+fn marked(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    thinned(points, MARKS)
+}
+
+/// A mark of its own for each style: circle, square, triangle, diamond, triangle on its head, cross.
+pub fn marker(style: usize, x: f64, y: f64) -> Markup {
+    let d = match style % STYLES {
+        0 => "m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z",
+        1 => "m-4-4h8v8h-8z",
+        2 => "m0-5.2 5 8.7h-10z",
+        3 => "m0-5.6 5.6 5.6-5.6 5.6-5.6-5.6z",
+        4 => "m0 5.2 5-8.7h-10z",
+        _ => "m-1.5-5h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z",
+    };
+    PreEscaped(format!("<path class=\"mark\" d=\"M{x:.1} {y:.1}{d}\"/>"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charts_show_what_they_can_and_escape_names() {
+        let mut chart = LineChart {
+            title: "a < b".into(),
+            x: ("time".into(), Measure::Seconds),
+            x_scale: Scale::Log,
+            y: ("bits".into(), Measure::Number),
+            series: vec![Series {
+                name: "<x>".into(),
+                style: 7,
+                points: vec![(0.0, 3.0), (1.0, f64::NAN), (9.0, 2.0)],
+            }],
+            levels: vec![("level".into(), 1, 2.5)],
+        };
+        let page = chart.figure().into_string();
+        assert!(page.contains("&lt;x&gt;") && !page.contains("<x>") && page.contains("a &lt; b"));
+        assert!(!page.contains("NaN\"") && !page.contains("NaN "), "no place for what has no value");
+        chart.series.clear();
+        assert!(chart.figure().into_string().contains("level"));
+        chart.levels.clear();
+        assert!(chart.figure().into_string().contains("no measurements"));
+        let bars = BarChart { title: "t".into(), note: "n".into(), bars: Vec::new() };
+        assert!(bars.figure().into_string().contains("<svg"));
+    }
+
+    #[test]
+    fn thinning_keeps_the_last() {
+        let points: Vec<(f64, f64)> = (0..1000).map(|i| (f64::from(i), 0.0)).collect();
+        let kept = thinned(&points, 12);
+        assert!(kept.len() <= 12 && kept.last() == points.last());
+        assert_eq!(thinned(&points[..5], 12).len(), 5);
+        assert!(thinned(&[], 3).is_empty());
+    }
+}
