@@ -2,6 +2,7 @@
 
 mod eval;
 mod generate;
+mod interactive;
 mod train;
 
 use std::io;
