@@ -1,5 +1,6 @@
 //! The arithmetic of Penwright: matrix products and element-wise functions. The only crate with `unsafe`.
 
+mod decode;
 mod isa;
 mod lstm;
 mod mapped;
@@ -10,6 +11,7 @@ mod rows;
 mod team;
 mod tile;
 
+pub use decode::{linear_in_out, linear_out_in};
 pub use isa::{Isa, isa};
 pub use lstm::{lstm_cell, lstm_cell_backward};
 pub use mapped::Mapped;

@@ -2,6 +2,7 @@
 //!
 //!     cargo run --release --example train_and_write -- book.txt
 
+use std::ops::ControlFlow::Continue;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -19,7 +20,7 @@ fn main() -> penwright::Result<()> {
     job.run(Path::new("runs/example"), false, &AtomicBool::new(false), &mut |event| println!("{event:?}"))?;
 
     let run = Run::open(Path::new("runs/example"))?;
-    let written = generate(&run.model, &run.tokenizer, "The ", &GenerateOptions::default(), &mut |_, _| true.into())?;
+    let written = generate(&run.model, &run.tokenizer, "The ", &GenerateOptions::default(), &mut |_, _| Continue(()))?;
     println!("The {}", written.samples[0].text);
     Ok(())
 }

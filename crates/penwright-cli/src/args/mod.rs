@@ -1,9 +1,9 @@
 //! The command line.
 
-
 mod compare;
-mod train;
+mod generate;
 mod score;
+mod train;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -14,6 +14,8 @@ pub(crate) use train::Train;
 
 pub(crate) use compare::Compare;
 pub(crate) use score::{By, Score};
+
+pub(crate) use generate::{Generate, Precision};
 
 /// Train an LSTM and a GPT-2 on your own text and write with them.
 #[derive(Debug, Parser)]
@@ -41,41 +43,13 @@ pub(crate) enum Command {
     /// Trains a model on texts and writes a run directory
     Train(Box<Train>),
     /// Writes from a run, streaming
-    Generate(Generate),
+    Generate(Box<Generate>),
     /// Loss, perplexity and bits per character of a run on a text
     Eval(Eval),
     /// Log-likelihood of each part of a text, or texts ranked by it
     Score(Score),
     /// Models side by side on one held-out text: quality, cost, speed, size, samples
     Compare(Compare),
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  penwright generate runs/book --prompt \"The door\" --tokens 300 --temperature 0.7")]
-pub(crate) struct Generate {
-    /// Run directory
-    pub(crate) run: PathBuf,
-    /// Text to go on from
-    #[arg(long, default_value = "")]
-    pub(crate) prompt: String,
-    /// Tokens to write
-    #[arg(long, default_value_t = 400)]
-    pub(crate) tokens: usize,
-    /// Below 1 likelier, above 1 bolder
-    #[arg(long, default_value_t = 0.8)]
-    pub(crate) temperature: f32,
-    /// The likeliest token always
-    #[arg(long, conflicts_with = "temperature")]
-    pub(crate) greedy: bool,
-    /// Only the K likeliest tokens; 0 for all
-    #[arg(long, default_value_t = 0)]
-    pub(crate) top_k: usize,
-    /// Only the likeliest tokens that together have this probability
-    #[arg(long, default_value_t = 1.0)]
-    pub(crate) top_p: f32,
-    /// Same seed, same text
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod compare;
 mod eval;
 mod generate;
+mod interactive;
 mod score;
 mod train;
 

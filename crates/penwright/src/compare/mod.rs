@@ -15,9 +15,8 @@ mod variety;
 mod verdict;
 
 use std::f64::consts::LN_2;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde::Serialize;
 
@@ -26,7 +25,7 @@ pub use page::html;
 
 use excerpt::{Excerpt, beginning};
 
-use crate::generate::{Sampling, generate};
+use crate::generate::{GenerateOptions, Length, Sampling, generate};
 use crate::model::{ModelKind, mean_score};
 use crate::score::score_ranges;
 use crate::tokenizer::Level;
@@ -308,13 +307,13 @@ fn write(contender: &Contender, prompt: &str, chars_per_token: f64, options: &Op
         SampleLength::Chars(n) => (n as f64 / chars_per_token.max(1e-3) * 1.2).ceil() as usize,
     };
     let sampling = Sampling { temperature: options.temperature, seed: options.seed, ..Sampling::default() };
-    let mut first = None;
-    let sample = generate(&contender.model, &contender.tokenizer, prompt, tokens, &sampling, &mut |_| {
-        first.get_or_insert_with(Instant::now);
-    })?;
-    // The first token is not counted: it waits for the prompt.
-    let seconds = first.map_or(0.0, |first| first.elapsed().as_secs_f64());
-    let rate = (sample.tokens as f64 - 1.0) / seconds;
+    let settings = GenerateOptions { length: Length::Tokens(tokens), sampling, ..GenerateOptions::default() };
+    let go_on = &mut |_: usize, _: &str| ControlFlow::Continue(());
+    let written = generate(&contender.model, &contender.tokenizer, prompt, &settings, go_on)?;
+    let rate = written.decode_tokens_per_s();
+    let Some(sample) = written.samples.into_iter().next() else {
+        return Err(Error::Unsupported("the model wrote nothing".into()));
+    };
     let chars_per_token = sample.text.chars().count() as f64 / sample.tokens.max(1) as f64;
     let text = match options.sample {
         SampleLength::Tokens(_) => sample.text,

@@ -8,7 +8,7 @@ const TEXT: &str = "Chapter one.\n\nThe miller came down the hill & saw <nothing
                     Nobody answered. The dog slept, the wheel slept, and the river went on under the old bridge.\n";
 
 fn contenders(names: [&str; 2], training: Vec<Arc<str>>) -> Vec<Contender> {
-    let tokenizer = Tokenizer::train(Level::Char, &[TEXT]);
+    let tokenizer = Tokenizer::train(Level::Char, &[TEXT], None).unwrap();
     let vocab = tokenizer.vocab_size();
     let configs = [
         ModelConfig::Gpt2(Gpt2Config { vocab, context: 32, layers: 1, heads: 2, width: 16 }),

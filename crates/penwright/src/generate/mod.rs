@@ -1,79 +1,31 @@
 //! Writing: from the model's probabilities to tokens to text.
+//!
+//! ```text
+//! prompt ─► session ─► log-probabilities ─► sampler ─► token ─► characters ─► ending ─► text
+//!              ▲                                         │   (never cut)   (stop strings, units)
+//!              └─────────────────────────────────────────┘
+//! ```
 
+mod beam;
+mod ending;
+mod interactive;
+mod options;
+mod sampling;
+mod units;
+
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
-use penwright_kernels::exp;
+use crate::Result;
+use crate::model::{LanguageModel, Session};
+use crate::tokenizer::{DecodeStream, Tokenizer};
+use ending::Ending;
+use sampling::Sampler;
 
-use crate::layers::random;
-use crate::model::LanguageModel;
-use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
-
-/// How the next token is chosen.
-#[derive(Clone, Debug)]
-pub struct Sampling {
-    /// Divides the log-probabilities; 0 takes the likeliest always.
-    pub temperature: f32,
-    /// Only the `k` likeliest tokens; 0 for all.
-    pub top_k: usize,
-    /// Only the likeliest tokens that together have this probability (Holtzman et al. 2020); 1 for all.
-    pub top_p: f32,
-    /// Seed; the same seed gives the same text.
-    pub seed: u64,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Sampling { temperature: 0.8, top_k: 0, top_p: 1.0, seed: 0 }
-    }
-}
-
-impl Sampling {
-    fn check(&self) -> Result<()> {
-        if !self.temperature.is_finite() || self.temperature < 0.0 {
-            return Err(Error::setting("temperature", format!("{} is not a number from 0 up", self.temperature)));
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Err(Error::setting("top-p", format!("{} is not above 0 and at most 1", self.top_p)));
-        }
-        Ok(())
-    }
-
-    /// Chooses the `n`-th token of a text; `banned` tokens never.
-    pub fn choose(&self, log_probs: &[f32], banned: &[u32], n: u64) -> u32 {
-        let allowed = |id: &u32| !banned.contains(id);
-        let mut ids: Vec<u32> = (0..log_probs.len() as u32).filter(allowed).collect();
-        let likelier = |a: &u32, b: &u32| log_probs[*b as usize].total_cmp(&log_probs[*a as usize]).then(a.cmp(b));
-        if self.temperature == 0.0 {
-            return ids.into_iter().min_by(likelier).unwrap_or(0);
-        }
-        ids.sort_unstable_by(likelier);
-        if self.top_k > 0 {
-            ids.truncate(self.top_k);
-        }
-        let best = log_probs[ids[0] as usize];
-        let mut weights: Vec<f64> =
-            ids.iter().map(|&id| f64::from(exp((log_probs[id as usize] - best) / self.temperature))).collect();
-        let total: f64 = weights.iter().sum();
-        let mut sum = 0.0;
-        let within = weights.iter().take_while(|&&w| {
-            let before = sum;
-            sum += w / total;
-            before < f64::from(self.top_p)
-        });
-        let kept = within.count();
-        weights.truncate(kept);
-        let total: f64 = weights.iter().sum();
-        let mut point = (random(self.seed, n) >> 11) as f64 / (1u64 << 53) as f64 * total;
-        for (id, weight) in ids.iter().zip(&weights) {
-            point -= weight;
-            if point < 0.0 {
-                return *id;
-            }
-        }
-        ids[kept - 1]
-    }
-}
+pub use interactive::{Interactive, Offer};
+pub use options::{GenerateOptions, Length, clean_prompt};
+pub use sampling::Sampling;
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -81,85 +33,214 @@ impl Sampling {
 pub enum FinishReason {
     /// As many tokens as asked for.
     Length,
-    /// The model ended the text.
+    /// The model ended the text, a stop string came, or the words, sentences or paragraphs asked for are complete.
     Stop,
+    /// The callback asked to stop.
+    Cancelled,
 }
 
 /// A written text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// The text after the prompt.
     pub text: String,
-    /// Number of tokens written.
+    /// Number of tokens written, those of a stop string included, the end-of-text token not.
     pub tokens: usize,
     /// Why it ended.
     pub finish_reason: FinishReason,
-    /// Natural-log probability of the written tokens under the model itself (temperature 1).
+    /// Natural-log probability of the written tokens under the model itself (temperature 1, no filter).
     pub log_prob: f64,
 }
 
-/// Writes up to `tokens` tokens after `prompt`; `on_text` receives whole characters as they come.
+/// What [`generate`] wrote, and how fast.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generation {
+    /// The texts, in order; of a beam search, best first.
+    pub samples: Vec<Sample>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Seconds to read the prompt.
+    pub prefill_seconds: f64,
+    /// Seconds to write all texts.
+    pub decode_seconds: f64,
+}
+
+impl Generation {
+    /// Tokens read a second; the end-of-text token before the prompt counts.
+    pub fn prefill_tokens_per_s(&self) -> f64 {
+        (self.prompt_tokens + 1) as f64 / self.prefill_seconds.max(1e-9)
+    }
+
+    /// Tokens written a second, all texts together.
+    pub fn decode_tokens_per_s(&self) -> f64 {
+        self.samples.iter().map(|s| s.tokens).sum::<usize>() as f64 / self.decode_seconds.max(1e-9)
+    }
+
+    /// Whether the callback asked to stop.
+    pub fn was_cancelled(&self) -> bool {
+        self.samples.iter().any(|s| s.finish_reason == FinishReason::Cancelled)
+    }
+}
+
+/// Receives the texts as they come: the number of the sample, from 0, and whole characters that belong to its text
+/// for certain. Also called with an empty piece, at least once a token, so that it can always ask to stop.
+pub type OnText<'a> = &'a mut dyn FnMut(usize, &str) -> ControlFlow<()>;
+
+/// Writes after `prompt`. All samples are one batch; each has the text it would have alone (with
+/// [`GenerateOptions::first_sample`]), to the bit and for any number of threads.
 ///
 /// # Errors
-/// When a sampling setting cannot work or the model refuses the prompt.
+/// When an option cannot work, memory is short or the model refuses the prompt.
 pub fn generate(
     model: &Arc<dyn LanguageModel>,
     tokenizer: &Tokenizer,
     prompt: &str,
-    tokens: usize,
-    sampling: &Sampling,
-    on_text: &mut dyn FnMut(&str),
-) -> Result<Sample> {
-    sampling.check()?;
-    let mut session = model.clone().session(1)?;
-    session.feed(0, &[tokenizer.eot()])?;
-    session.feed(0, &tokenizer.encode(prompt))?;
-    let mut stream = tokenizer.stream();
-    let mut sample = Sample { text: String::new(), tokens: 0, finish_reason: FinishReason::Length, log_prob: 0.0 };
-    let mut emit = |sample: &mut Sample, piece: String| {
-        if !piece.is_empty() {
-            on_text(&piece);
-            sample.text.push_str(&piece);
-        }
+    options: &GenerateOptions,
+    on_text: OnText<'_>,
+) -> Result<Generation> {
+    options.check()?;
+    let job = Job::new(model, tokenizer, prompt, options);
+    let start = Instant::now();
+    let streams = if options.beams > 1 { options.beams } else { options.samples };
+    let mut session = model.clone().session(streams)?;
+    session.feed(0, &job.context())?;
+    (1..streams).for_each(|stream| session.copy(0, stream));
+    let prefill_seconds = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let samples = match options.beams {
+        0 | 1 => sample(&job, &mut *session, on_text)?,
+        _ => beam::search(&job, &mut *session, on_text)?,
     };
-    for n in 0..tokens {
-        let token = sampling.choose(session.log_probs(0), tokenizer.suppressed(), n as u64);
-        if token == tokenizer.eot() {
-            sample.finish_reason = FinishReason::Stop;
-            break;
+    let decode_seconds = start.elapsed().as_secs_f64();
+    Ok(Generation { samples, prompt_tokens: job.prompt.len(), prefill_seconds, decode_seconds })
+}
+
+/// What does not change while a prompt is continued.
+struct Job<'a> {
+    tokenizer: &'a Tokenizer,
+    options: &'a GenerateOptions,
+    /// The prompt's tokens, without end-of-text.
+    prompt: Vec<u32>,
+    /// The ending of a text of which nothing is written.
+    ending: Ending,
+    /// Ids that both the model and the tokenizer know.
+    vocab: usize,
+    /// Tokens after which a text ends in any case.
+    most: usize,
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        model: &Arc<dyn LanguageModel>,
+        tokenizer: &'a Tokenizer,
+        prompt: &str,
+        options: &'a GenerateOptions,
+    ) -> Self {
+        Job {
+            tokenizer,
+            options,
+            prompt: tokenizer.encode(prompt),
+            ending: Ending::new(options.stop.clone().into(), options.length.counter(prompt)),
+            vocab: model.vocab_size().min(tokenizer.vocab_size()),
+            most: options.length.most_tokens(),
         }
-        sample.log_prob += f64::from(session.log_probs(0)[token as usize]);
-        sample.tokens += 1;
-        emit(&mut sample, stream.push(token));
-        session.step(&[0], &[token])?;
     }
-    emit(&mut sample, stream.finish());
-    Ok(sample)
+
+    /// A text begins with the end-of-text token as its context.
+    fn context(&self) -> Vec<u32> {
+        [&[self.tokenizer.eot()], &self.prompt[..]].concat()
+    }
+
+    fn sampler(&self) -> Sampler {
+        let mut sampling = self.options.sampling.clone();
+        if self.options.beams > 0 {
+            sampling.temperature = 0.0;
+        }
+        Sampler::new(&sampling, self.vocab, self.tokenizer.suppressed())
+    }
+}
+
+/// One text being written.
+struct Writer<'a> {
+    /// The prompt's tokens and those written.
+    tokens: Vec<u32>,
+    written: usize,
+    log_prob: f64,
+    characters: DecodeStream<'a>,
+    ending: Ending,
+    reason: Option<FinishReason>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(job: &Job<'a>) -> Self {
+        Writer {
+            tokens: job.prompt.clone(),
+            written: 0,
+            log_prob: 0.0,
+            characters: job.tokenizer.stream(),
+            ending: job.ending.clone(),
+            reason: (job.most == 0).then_some(FinishReason::Length),
+        }
+    }
+
+    /// Takes the token that was chosen; none, or end-of-text, ends the text.
+    fn take(&mut self, token: Option<u32>, log_probs: &[f32], job: &Job<'a>) {
+        let Some(token) = token.filter(|&token| token != job.tokenizer.eot()) else {
+            return self.finish(FinishReason::Stop, job);
+        };
+        self.tokens.push(token);
+        self.written += 1;
+        self.log_prob += log_probs.get(token as usize).copied().map_or(0.0, f64::from);
+        if self.ending.push(&self.characters.push(token)) {
+            self.reason = Some(FinishReason::Stop);
+        } else if self.written == job.most {
+            self.finish(FinishReason::Length, job);
+        }
+    }
+
+    fn finish(&mut self, reason: FinishReason, job: &Job<'a>) {
+        let rest = std::mem::replace(&mut self.characters, job.tokenizer.stream()).finish();
+        self.ending.push(&rest);
+        self.ending.finish();
+        self.reason = Some(reason);
+    }
+
+    fn sample(mut self) -> Sample {
+        if self.reason.is_none() {
+            self.ending.cut();
+        }
+        Sample {
+            text: self.ending.text().into(),
+            tokens: self.written,
+            finish_reason: self.reason.unwrap_or(FinishReason::Cancelled),
+            log_prob: self.log_prob,
+        }
+    }
+}
+
+/// Samples, or takes the likeliest token, in all streams until each has ended; those that have leave the batch.
+fn sample(job: &Job<'_>, session: &mut dyn Session, on_text: OnText<'_>) -> Result<Vec<Sample>> {
+    let (mut sampler, first) = (job.sampler(), job.options.first_sample);
+    let mut writers: Vec<Writer<'_>> = (0..job.options.samples).map(|_| Writer::new(job)).collect();
+    let mut active: Vec<usize> = (0..writers.len()).filter(|&i| writers[i].reason.is_none()).collect();
+    let mut tokens = Vec::with_capacity(active.len());
+    'writing: while !active.is_empty() {
+        for &i in &active {
+            let (writer, log_probs) = (&mut writers[i], session.log_probs(i));
+            let (index, n) = (first.wrapping_add(i as u64), writer.written as u64);
+            let token = sampler.choose(log_probs, &writer.tokens, index, n);
+            writer.take(token, log_probs, job);
+            if on_text(i, writer.ending.fresh()).is_break() {
+                break 'writing;
+            }
+        }
+        active.retain(|&i| writers[i].reason.is_none());
+        tokens.clear();
+        tokens.extend(active.iter().filter_map(|&i| writers[i].tokens.last()));
+        session.step(&active, &tokens)?;
+    }
+    Ok(writers.into_iter().map(Writer::sample).collect())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn choices_respect_their_limits() {
-        let log_probs: Vec<f32> = [0.5f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
-        let all = |sampling: Sampling| {
-            (0..500).map(|n| sampling.choose(&log_probs, &[], n)).collect::<std::collections::BTreeSet<_>>()
-        };
-        let base = Sampling { temperature: 1.0, ..Sampling::default() };
-        assert_eq!(all(base.clone()).len(), 4);
-        assert_eq!(all(Sampling { top_k: 2, ..base.clone() }).into_iter().collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(all(Sampling { top_p: 0.6, ..base.clone() }).into_iter().collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(all(Sampling { temperature: 0.0, ..base.clone() }).into_iter().collect::<Vec<_>>(), [0]);
-        assert_eq!(base.choose(&log_probs, &[0, 1, 2], 7), 3);
-    }
-
-    #[test]
-    fn frequencies_follow_the_probabilities() {
-        let log_probs: Vec<f32> = [0.7f32, 0.3].iter().map(|p| p.ln()).collect();
-        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
-        let ones = (0..20_000).filter(|&n| sampling.choose(&log_probs, &[], n) == 1).count();
-        assert!((5_700..6_300).contains(&ones), "{ones}");
-    }
-}
+mod tests;

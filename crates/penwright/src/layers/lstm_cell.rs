@@ -107,3 +107,17 @@ impl Recurrent {
         });
     }
 }
+
+/// The cell alone, for decoding: `gates` `[B, 4H]` holds the sums a and becomes the activated gates; `cell_before`,
+/// `cell`, `hidden` are `[B, H]`.
+pub fn lstm_cell(gates: &mut [f32], cell_before: &[f32], cell: &mut [f32], hidden: &mut [f32], h: usize) {
+    let batch = hidden.len() / h;
+    let parts = (
+        blocks_mut(gates, units(batch, h, 4)),
+        blocks_mut(cell, units(batch, h, 1)),
+        blocks_mut(hidden, units(batch, h, 1)),
+    );
+    each(parts, |i, (mut gates, mut cell, mut hidden)| {
+        kernels::lstm_cell(&mut gates, cell_before, i * UNITS, &mut cell, &mut hidden);
+    });
+}

@@ -21,7 +21,7 @@ pub use gelu::{gelu, gelu_backward};
 pub use layer_norm::LayerNorm;
 pub(crate) use linear::add_rows;
 pub use linear::{Layout, Linear};
-pub use lstm_cell::Recurrent;
+pub use lstm_cell::{Recurrent, lstm_cell};
 
 /// Rows of an element-wise pass that one task takes.
 pub(crate) const CHUNK: usize = 32;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+mod decode;
 mod gpt2;
 mod lstm;
 mod ngram;

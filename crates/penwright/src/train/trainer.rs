@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{self, Progress};
 use super::metrics::Metrics;
 use super::{AdamW, Batches, Data, Event, TrainOptions, global_norm};
-use crate::generate::{Sampling, generate};
+use crate::generate::{GenerateOptions, Length as TextLength, Sampling, generate};
 use crate::layers::Dropout;
 use crate::model::Trainable;
 use crate::run::{self, ModelConfig, save_weights};
@@ -348,8 +348,11 @@ impl Trainer<'_> {
         }
         let before = self.elapsed();
         let sampling = Sampling { seed: self.options.seed, ..Sampling::default() };
-        let sample = generate(&self.model.snapshot(), self.tokenizer, "", SAMPLE, &sampling, &mut |_| {})?;
+        let options = GenerateOptions { length: TextLength::Tokens(SAMPLE), sampling, ..GenerateOptions::default() };
+        let go_on = &mut |_: usize, _: &str| std::ops::ControlFlow::Continue(());
+        let written = generate(&self.model.snapshot(), self.tokenizer, "", &options, go_on)?;
         self.progress.validating += self.elapsed() - before;
-        self.emit(Event::Sample { step: self.progress.step, text: sample.text })
+        let text = written.samples.into_iter().map(|sample| sample.text).collect();
+        self.emit(Event::Sample { step: self.progress.step, text })
     }
 }

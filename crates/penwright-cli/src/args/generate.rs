@@ -1,0 +1,127 @@
+//! The flags of `penwright generate`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// How the numbers of the weights are stored while writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    Auto,
+    F32,
+    Bf16,
+    Int8,
+    Int4,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  penwright generate runs/book --prompt \"The door\" --tokens 300 --temperature 0.7
+  penwright generate runs/book --prompt-file start.txt --paragraphs 2 --min-p 0.05
+  echo \"Once\" | penwright generate runs/book --prompt-file - --samples 5 --json
+  penwright generate runs/book --interactive")]
+pub(crate) struct Generate {
+    /// Run directory
+    pub(crate) run: PathBuf,
+    /// Text to go on from
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) prompt: String,
+    /// File with the text to go on from; - is standard input; a line end at its very end is left out
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub(crate) prompt_file: Option<PathBuf>,
+
+    /// Tokens to write [default: 500 characters or 200 larger tokens]
+    #[arg(long, value_name = "N", help_heading = "Length", group = "length")]
+    pub(crate) tokens: Option<usize>,
+    /// Words to write; the text ends with the last one's last letter
+    #[arg(long, value_name = "N", help_heading = "Length", group = "length")]
+    pub(crate) words: Option<usize>,
+    /// Sentences to write, closing quotes included
+    #[arg(long, value_name = "N", help_heading = "Length", group = "length")]
+    pub(crate) sentences: Option<usize>,
+    /// Paragraphs to write; they end at an empty line, or, in texts of long lines without any, at a line's end
+    #[arg(long, value_name = "N", help_heading = "Length", group = "length")]
+    pub(crate) paragraphs: Option<usize>,
+    /// Ends the text before this string; can be given several times
+    #[arg(long, value_name = "TEXT", help_heading = "Length")]
+    pub(crate) stop: Vec<String>,
+
+    /// Texts to write side by side, each printed with the prompt
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) samples: usize,
+    /// Same seed, same text
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// Below 1 likelier, above 1 bolder; 0 is --greedy
+    #[arg(
+        long,
+        value_name = "X",
+        help_heading = "Choice of tokens",
+        default_value_t = 0.8,
+        allow_negative_numbers = true
+    )]
+    pub(crate) temperature: f32,
+    /// The likeliest token always
+    #[arg(long, help_heading = "Choice of tokens", conflicts_with = "temperature")]
+    pub(crate) greedy: bool,
+    /// Only the N likeliest tokens; 0 for all
+    #[arg(long, value_name = "N", help_heading = "Choice of tokens", default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Only the likeliest tokens that together have probability X
+    #[arg(
+        long,
+        value_name = "X",
+        help_heading = "Choice of tokens",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    pub(crate) top_p: f32,
+    /// Only tokens at least X times as likely as the likeliest
+    #[arg(
+        long,
+        value_name = "X",
+        help_heading = "Choice of tokens",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
+    pub(crate) min_p: f32,
+    /// Only the tokens nearest to the expected surprise that together have probability X
+    #[arg(
+        long,
+        value_name = "X",
+        help_heading = "Choice of tokens",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    pub(crate) typical: f32,
+    /// Multiplies the log-probability of tokens that the text has already; 1 for none
+    #[arg(
+        long,
+        value_name = "X",
+        help_heading = "Choice of tokens",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    pub(crate) repetition_penalty: f32,
+    /// No N tokens in a row come twice; 0 for no such rule
+    #[arg(long, value_name = "N", help_heading = "Choice of tokens", default_value_t = 0)]
+    pub(crate) no_repeat_ngram: usize,
+    /// Beam search over N texts instead of chance: the likeliest whole text, not the likeliest next token
+    #[arg(long, value_name = "N", help_heading = "Choice of tokens", value_parser = clap::value_parser!(u32).range(1..),
+        conflicts_with_all = ["temperature", "greedy", "top_k", "top_p", "min_p", "typical"])]
+    pub(crate) beams: Option<u32>,
+
+    /// Numbers of the weights while writing
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) precision: Precision,
+    /// The model offers, you pick or type
+    #[arg(long, conflicts_with_all = ["length", "stop", "samples", "beams", "no_stream", "json"])]
+    pub(crate) interactive: bool,
+    /// Prints a text when it is complete, not as it comes
+    #[arg(long)]
+    pub(crate) no_stream: bool,
+    /// Speed, on standard error
+    #[arg(long)]
+    pub(crate) stats: bool,
+}
