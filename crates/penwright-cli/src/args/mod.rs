@@ -1,10 +1,20 @@
 //! The command line.
 
+mod doctor;
+mod inspect;
+mod tokenize;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::color::ColorChoice;
+
+pub(crate) use doctor::Doctor;
+pub(crate) use inspect::Inspect;
+pub(crate) use tokenize::Tokenize;
 
 /// Train an LSTM and a GPT-2 on your own text and write with them.
 #[derive(Debug, Parser)]
@@ -23,6 +33,12 @@ pub(crate) struct Cli {
     /// No progress on standard error
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+    /// More lines on standard error
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -35,6 +51,12 @@ pub(crate) enum Command {
     Generate(Generate),
     /// Loss, perplexity and bits per character of a run on a text
     Eval(Eval),
+    /// What a run is: model, shape, size, tokenizer, training history
+    Inspect(Inspect),
+    /// Shows the tokens and ids of a text, or counts them
+    Tokenize(Tokenize),
+    /// What this machine can do, what is missing, and whether training works here
+    Doctor(Doctor),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,6 +68,14 @@ pub(crate) enum Model {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Level {
     Char,
+}
+
+impl From<Level> for penwright::tokenizer::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Char => penwright::tokenizer::Level::Char,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

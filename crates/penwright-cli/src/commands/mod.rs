@@ -1,7 +1,10 @@
 //! The commands: each calls the library and prints what it says.
 
+mod doctor;
 mod eval;
 mod generate;
+mod inspect;
+mod tokenize;
 mod train;
 
 use std::io;
@@ -43,6 +46,9 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Train(args) => train::run(cli, args),
         Command::Generate(args) => generate::run(cli, args),
         Command::Eval(args) => eval::run(cli, args),
+        Command::Inspect(args) => inspect::run(cli, args),
+        Command::Tokenize(args) => tokenize::run(cli, args),
+        Command::Doctor(args) => doctor::run(cli, args),
     }
 }
 

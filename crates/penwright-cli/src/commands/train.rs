@@ -1,19 +1,21 @@
 //! `penwright train`.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use penwright::corpus::{self, Document};
 use penwright::model::{Gpt2Config, LstmConfig};
 use penwright::run::ModelConfig;
-use penwright::tokenizer::{self, Tokenizer};
-use penwright::train::{Event, Length, Outcome, Texts, TrainOptions, train};
+use penwright::tokenizer::Tokenizer;
+use penwright::train::{Length, Outcome, Texts, TrainOptions, read_metrics, train};
 
 use super::{Failure, name, texts};
-use crate::args::{Cli, Level, Model, Schedule, Train};
+use crate::args::{Cli, Model, Schedule, Train};
+use crate::live::{self, Status};
+use crate::progress::Progress;
 
 pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
+    let reading = Status::new(cli, "Reading the texts");
     let documents = corpus::read(&args.text)?;
     let held_out: Vec<Document>;
     let (training, validation) = match &args.val {
@@ -23,27 +25,18 @@ pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
         }
         None => corpus::split(&documents, args.val_fraction)?,
     };
-    let level = match args.level {
-        Level::Char => tokenizer::Level::Char,
-    };
-    let tokenizer = Tokenizer::train(level, &training);
+    drop(reading);
+    let tokenizer = Tokenizer::train(args.level.into(), &training);
     let config = model_config(args, tokenizer.vocab_size());
     let options = train_options(cli, args);
-    let mut closed = Ok(());
     let stop = stop_on_interrupt()?;
     let texts = Texts { train: &training, val: &validation };
-    let outcome = train(&config, &tokenizer, texts, &options, &args.out, &stop, &mut |event| {
-        if cli.json {
-            let line = serde_json::to_string(event).unwrap_or_default();
-            let written = writeln!(io::stdout(), "{line}");
-            if closed.is_ok() {
-                closed = written;
-            }
-        } else if !cli.quiet {
-            eprintln!("{}", progress_line(event));
-        }
-    })?;
-    closed?;
+    let record = if args.resume { read_metrics(&args.out).unwrap_or_default() } else { Vec::new() };
+    let mut progress = Progress::new(cli, &name(&args.out), args.budget, &record, &stop);
+    let outcome = train(&config, &tokenizer, texts, &options, &args.out, &stop, &mut |event| progress.on_event(event));
+    let written = progress.finish();
+    let outcome = outcome?;
+    written?;
     match outcome {
         Outcome::Interrupted => Err(Failure::Interrupted(format!(
             "interrupted; the run is saved in {}; go on with the same command and --resume",
@@ -59,6 +52,7 @@ pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
     let raised = stop.clone();
     let handler = move || {
         if raised.swap(true, Ordering::Relaxed) {
+            live::restore();
             std::process::exit(130);
         }
     };
@@ -116,30 +110,5 @@ fn train_options(cli: &Cli, args: &Train) -> TrainOptions {
         patience: args.patience,
         checkpoint_every: args.checkpoint_every,
         resume: args.resume,
-    }
-}
-
-fn progress_line(event: &Event) -> String {
-    match event {
-        Event::Plan { params, train_tokens, val_tokens, memory_bytes, resumed_at, .. } => {
-            let resumed = if *resumed_at > 0 { format!("; going on from step {resumed_at}") } else { String::new() };
-            let memory = penwright::error::bytes(*memory_bytes);
-            format!(
-                "{params} parameters; {train_tokens} tokens to train on, {val_tokens} to validate on; {memory} of memory{resumed}"
-            )
-        }
-        Event::Sample { text, .. } => text.lines().map(|line| format!("    | {line}")).collect::<Vec<_>>().join("\n"),
-        Event::Step { step, elapsed_s, train_loss, lr, tokens_per_s, .. } => {
-            format!("step {step:>6}  {elapsed_s:>7.1} s  loss {train_loss:.4}  lr {lr:.2e}  {tokens_per_s:.0} tokens/s")
-        }
-        Event::Eval { step, elapsed_s, val_loss, val_bits_per_char } => {
-            format!(
-                "step {step:>6}  {elapsed_s:>7.1} s  validation {val_loss:.4}  ({val_bits_per_char:.4} bits per character)"
-            )
-        }
-        Event::Done { run, reason, steps, elapsed_s, best_val_loss, .. } => {
-            let best = best_val_loss.map_or("not validated yet".into(), |loss| format!("best validation {loss:.4}"));
-            format!("{reason}: {steps} steps in {elapsed_s:.1} s, {best}; the run is in {run}")
-        }
     }
 }
