@@ -1,14 +1,19 @@
 //! The binary `penwright`: flags in, library calls, lines out.
 
 mod args;
+mod book;
+mod color;
 mod commands;
+mod live;
+mod progress;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
+    let command = args::Cli::command().color(color::ColorChoice::for_clap(std::env::args_os()));
+    let cli = args::Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|e| e.exit());
     // Zero asks for as many threads as there are cores. The whole command runs inside the pool, so that no thread
     // beyond them waits or works.
     let threads = cli.threads.map_or(0, |n| n.get());

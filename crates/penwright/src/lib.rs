@@ -15,7 +15,7 @@ pub mod compare;
 pub mod corpus;
 pub mod duration;
 pub mod error;
-mod files;
+pub mod files;
 pub mod generate;
 pub mod layers;
 pub mod memory;

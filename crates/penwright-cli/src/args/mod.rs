@@ -1,8 +1,12 @@
 //! The command line.
 
 mod compare;
+mod demo;
+mod doctor;
 mod generate;
+mod inspect;
 mod score;
+mod tokenize;
 mod train;
 
 use std::num::NonZeroUsize;
@@ -10,19 +14,26 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use train::Train;
+use crate::color::ColorChoice;
 
 pub(crate) use compare::Compare;
-pub(crate) use score::{By, Score};
-
+pub(crate) use demo::Demo;
+pub(crate) use doctor::Doctor;
 pub(crate) use generate::{Generate, Precision};
+pub(crate) use inspect::Inspect;
+pub(crate) use score::{By, Score};
+pub(crate) use tokenize::Tokenize;
+pub(crate) use train::{LevelName, Train};
 
 /// Train an LSTM and a GPT-2 on your own text and write with them.
 #[derive(Debug, Parser)]
 #[command(
     version,
     about,
-    after_help = "Example:\n  penwright train book.txt --model lstm --budget 5m --out runs/book\n  penwright generate runs/book --prompt \"The door\""
+    after_help = "Examples:
+  penwright demo                               three models on the book that comes with it, in three minutes
+  penwright train book.txt --model lstm --budget 5m --out runs/book
+  penwright generate runs/book --prompt \"The door\""
 )]
 pub(crate) struct Cli {
     /// Machine-readable results on standard output, nothing else there
@@ -34,12 +45,20 @@ pub(crate) struct Cli {
     /// No progress on standard error
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+    /// More lines on standard error
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// The whole story on the embedded book: trains three models, writes with them, compares them
+    Demo(Demo),
     /// Trains a model on texts and writes a run directory
     Train(Box<Train>),
     /// Writes from a run, streaming
@@ -50,6 +69,12 @@ pub(crate) enum Command {
     Score(Score),
     /// Models side by side on one held-out text: quality, cost, speed, size, samples
     Compare(Compare),
+    /// What a run is: model, shape, size, tokenizer, training history
+    Inspect(Inspect),
+    /// Shows the tokens and ids of a text, or counts them
+    Tokenize(Tokenize),
+    /// What this machine can do, what is missing, and whether training works here
+    Doctor(Doctor),
 }
 
 #[derive(Debug, Args)]

@@ -1,23 +1,23 @@
 //! `penwright compare`.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use penwright::compare::{Contender, HeldOut, Options, SampleLength, Stage, compare, html};
-use penwright::corpus;
+use penwright::corpus::{self, ReadOptions};
+use penwright::files;
+use penwright::train::{SETTINGS, Settings};
 
-use super::{Failure, name, texts};
+use super::{Failure, name};
 use crate::args::{Cli, Compare};
 
 pub(super) fn run(cli: &Cli, args: &Compare) -> Result<(), Failure> {
-    let documents = corpus::read(&args.text)?;
-    let training: Vec<Arc<str>> = match args.training_text.is_empty() {
-        true => Vec::new(),
-        false => corpus::read(&args.training_text)?.into_iter().map(|d| d.text.into()).collect(),
-    };
+    let options = args.run.first().map_or(Ok(ReadOptions::default()), |run| Settings::read_options_of(run))?;
+    let corpus = corpus::read(&args.text, &options, &mut |_| {})?;
+    let mut known = Vec::new();
     let contenders: Vec<Contender> =
-        args.run.iter().map(|run| Contender::open(run, training.clone())).collect::<Result<_, _>>()?;
+        args.run.iter().map(|run| Contender::open(run, training(args, run, &mut known)?)).collect::<Result<_, _>>()?;
     let defaults = Options::default();
     let options = Options {
         prompt: args.prompt.clone(),
@@ -28,7 +28,7 @@ pub(super) fn run(cli: &Cli, args: &Compare) -> Result<(), Failure> {
         ..defaults
     };
     let title = args.text.iter().map(|path| name(path)).collect::<Vec<_>>().join(", ");
-    let text = HeldOut { name: &title, documents: &texts(&documents) };
+    let text = HeldOut { name: &title, documents: &corpus.texts() };
     let comparison = compare(&contenders, text, &options, &mut |progress| {
         if !cli.quiet {
             let doing = match progress.stage {
@@ -42,7 +42,7 @@ pub(super) fn run(cli: &Cli, args: &Compare) -> Result<(), Failure> {
     let mut out = io::stdout();
     if let Some(path) = &args.html {
         let page = html(&comparison, &format!("Comparison on {title}"));
-        write_page(path, &page)?;
+        files::write(path, page.as_bytes())?;
     }
     if cli.json {
         writeln!(out, "{}", serde_json::to_string(&comparison).map_err(|e| Failure::Failed(e.to_string()))?)?;
@@ -55,7 +55,35 @@ pub(super) fn run(cli: &Cli, args: &Compare) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write_page(path: &Path, page: &str) -> Result<(), Failure> {
-    std::fs::write(path, page)
-        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}; choose another --html", name(path))))
+/// Texts read for one run that others were trained on too: where they lie, how much of them, and what they are.
+type Known = Vec<(Settings, Vec<Arc<str>>)>;
+
+/// What a run was trained on: the files named, or those that its record names, if they are still there.
+fn training(args: &Compare, run: &Path, known: &mut Known) -> Result<Vec<Arc<str>>, penwright::Error> {
+    let settings = if args.training_text.is_empty() {
+        Settings::load(&run.join(SETTINGS)).unwrap_or_default()
+    } else {
+        Settings { text: args.training_text.clone(), ..Settings::default() }
+    };
+    let of_texts = Settings {
+        text: settings.text.clone(),
+        field: settings.field,
+        keep_wrapping: settings.keep_wrapping,
+        val: settings.val,
+        val_fraction: settings.val_fraction,
+        ..Settings::default()
+    };
+    if let Some((_, texts)) = known.iter().find(|(settings, _)| *settings == of_texts) {
+        return Ok(texts.clone());
+    }
+    let texts: Vec<Arc<str>> = if !args.training_text.is_empty() {
+        let corpus = corpus::read(&args.training_text, &of_texts.read_options(), &mut |_| {})?;
+        corpus.texts().into_iter().map(Arc::from).collect()
+    } else if of_texts.text.iter().all(|path: &PathBuf| path.exists()) && !of_texts.text.is_empty() {
+        of_texts.training_texts()?
+    } else {
+        Vec::new()
+    };
+    known.push((of_texts, texts.clone()));
+    Ok(texts)
 }

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use penwright::compare::{Comparison, Contender, HeldOut, Options, compare, html};
 use penwright::corpus::Corpus;
+use penwright::files;
 use penwright::model::ModelKind;
 use penwright::tokenizer::Level;
 use penwright::train::{Job, Outcome, Settings};
 
 use super::train::stop_on_interrupt;
-use super::{Failure, name, write_whole};
+use super::{Failure, name};
 use crate::args::{Cli, Demo};
 use crate::book;
 use crate::progress::Progress;
@@ -26,8 +27,8 @@ pub(super) fn run(cli: &Cli, args: &Demo) -> Result<(), Failure> {
     let stop = stop_on_interrupt()?;
     let corpus = || Corpus::from_text("the embedded book", book::text());
     let held_out = corpus();
-    let (train, val) = held_out.split(Settings::default().val_fraction())?;
-    let training: Vec<Arc<str>> = train.iter().map(|&text| text.into()).collect();
+    let (train_part, val) = held_out.split(Settings::default().val_fraction())?;
+    let training: Vec<Arc<str>> = train_part.iter().map(|&text| text.into()).collect();
     say(cli, &format!("The embedded book has {} characters; its last tenth is held out.", held_out.chars()));
     let mut contenders = Vec::new();
     for kind in [ModelKind::Ngram, ModelKind::Lstm, ModelKind::Gpt2] {
@@ -42,7 +43,7 @@ pub(super) fn run(cli: &Cli, args: &Demo) -> Result<(), Failure> {
     let text = HeldOut { name: "the last tenth of the embedded book", documents: &val };
     let comparison = compare(&contenders, text, &Options::default(), &mut |_| {})?;
     let report = args.out.join("report.html");
-    write_whole(&report, html(&comparison).as_bytes())?;
+    files::write(&report, html(&comparison, "Three models, one book").as_bytes())?;
     show(cli, args, &comparison, &report)?;
     say(cli, &format!("All in {:.0} s.", started.elapsed().as_secs_f64()));
     Ok(())
@@ -63,13 +64,18 @@ fn settings(kind: ModelKind, share: Duration) -> Settings {
     }
 }
 
-fn train(cli: &Cli, settings: Settings, corpus: Corpus, out: &Path, stop: &AtomicBool) -> Result<(), Failure> {
-    let kind = settings.kind();
+fn train(cli: &Cli, settings: Settings, corpus: Corpus, out: &Path, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+    let (kind, budget) = (settings.kind(), settings.budget);
     let job = Job::from_corpus(settings, corpus, None, &mut |_| {})?;
-    let mut progress = Progress::new(cli, &kind.to_string());
-    let outcome = job.run(out, false, stop, &mut |event| progress.on_event(event))?;
-    progress.finish();
-    match outcome {
+    let mut progress = Progress::new(cli, &kind.to_string(), budget, &[], stop);
+    let outcome = job.run(out, false, stop, &mut |event| {
+        // The one JSON object of a demo is the comparison.
+        if !cli.json {
+            progress.on_event(event);
+        }
+    });
+    progress.finish()?;
+    match outcome? {
         Outcome::Interrupted => {
             Err(Failure::Interrupted(format!("interrupted; what was trained so far is in {}", name(out))))
         }

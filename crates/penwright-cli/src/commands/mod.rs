@@ -1,10 +1,14 @@
 //! The commands: each calls the library and prints what it says.
 
 mod compare;
+mod demo;
+mod doctor;
 mod eval;
 mod generate;
+mod inspect;
 mod interactive;
 mod score;
+mod tokenize;
 mod train;
 
 use std::io;
@@ -41,11 +45,15 @@ impl From<io::Error> for Failure {
 
 pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
+        Command::Demo(args) => demo::run(cli, args),
         Command::Train(args) => train::run(cli, args),
         Command::Generate(args) => generate::run(cli, args),
         Command::Eval(args) => eval::run(cli, args),
         Command::Score(args) => score::run(cli, args),
         Command::Compare(args) => compare::run(cli, args),
+        Command::Inspect(args) => inspect::run(cli, args),
+        Command::Tokenize(args) => tokenize::run(cli, args),
+        Command::Doctor(args) => doctor::run(cli, args),
     }
 }
 

@@ -8,6 +8,7 @@ use penwright::compare::table::{Table, fit};
 use penwright::corpus;
 use penwright::run::Run;
 use penwright::score::{RankBy, Scored, Unit, rank, score};
+use penwright::train::Settings;
 
 use super::{Failure, name};
 use crate::args::{By, Cli, Score};
@@ -39,8 +40,9 @@ pub(super) fn run(cli: &Cli, args: &Score) -> Result<(), Failure> {
             By::Text => Unit::Text,
         };
         let mut parts = Vec::new();
-        for document in corpus::read(&inputs)? {
-            parts.extend(score(&*run.model, &run.tokenizer, &document.text, unit, args.stride)?);
+        let corpus = corpus::read(&inputs, &Settings::read_options_of(&args.run)?, &mut |_| {})?;
+        for text in corpus.texts() {
+            parts.extend(score(&*run.model, &run.tokenizer, text, unit, args.stride)?);
         }
         parts
     };

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use penwright::train::{Event, Job, Outcome, Plan, SETTINGS, Settings};
+use penwright::train::{Job, Outcome, Plan, SETTINGS, Settings, read_metrics};
 
 use super::{Failure, name};
 use crate::args::{Cli, Train};
+use crate::live::{self, Status};
+use crate::progress::Progress;
 
 pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs/latest"));
@@ -16,24 +18,18 @@ pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
     if cli.json || cli.quiet {
         settings.sample_every = settings.sample_every.or(Some(0));
     }
-    let job = Job::prepare(settings, &mut |_| {})?;
+    let budget = settings.budget;
+    let job = prepare(cli, settings)?;
     if args.dry_run {
         return show_plan(cli, &job.plan()?);
     }
-    let mut closed = Ok(());
     let stop = stop_on_interrupt()?;
-    let outcome = job.run(&out, args.resume, &stop, &mut |event| {
-        if cli.json {
-            let line = serde_json::to_string(event).unwrap_or_default();
-            let written = writeln!(io::stdout(), "{line}");
-            if closed.is_ok() {
-                closed = written;
-            }
-        } else if !cli.quiet {
-            eprintln!("{}", progress_line(event));
-        }
-    })?;
-    closed?;
+    let record = if args.resume { read_metrics(&out).unwrap_or_default() } else { Vec::new() };
+    let mut progress = Progress::new(cli, &name(&out), budget, &record, &stop);
+    let outcome = job.run(&out, args.resume, &stop, &mut |event| progress.on_event(event));
+    let written = progress.finish();
+    let outcome = outcome?;
+    written?;
     match outcome {
         Outcome::Interrupted => Err(Failure::Interrupted(format!(
             "interrupted; the run is saved in {}; go on with: penwright train --out {} --resume",
@@ -42,6 +38,24 @@ pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
         ))),
         Outcome::Finished | Outcome::OutOfPatience => Ok(()),
     }
+}
+
+/// Reads the texts and prepares the run, showing how far it is.
+pub(super) fn prepare(cli: &Cli, settings: Settings) -> Result<Job, Failure> {
+    let mut status: Option<(&str, Status)> = None;
+    let job = Job::prepare(settings, &mut |now| {
+        if status.as_ref().is_none_or(|(stage, _)| *stage != now.stage) {
+            status = Some((now.stage, Status::new(cli, now.stage)));
+        }
+        if let Some((_, status)) = &status {
+            status.set(now.done, now.total);
+        }
+    })?;
+    drop(status);
+    if cli.verbose || !job.corpus().report().skipped.is_empty() {
+        eprintln!("{}", job.corpus().report());
+    }
+    Ok(job)
 }
 
 /// Flags before --set before --config; a resumed run has the settings that it was started with below them.
@@ -93,34 +107,10 @@ pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
     let raised = stop.clone();
     let handler = move || {
         if raised.swap(true, Ordering::Relaxed) {
+            live::restore();
             std::process::exit(130);
         }
     };
     ctrlc::set_handler(handler).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
     Ok(stop)
-}
-
-fn progress_line(event: &Event) -> String {
-    match event {
-        Event::Plan { params, train_tokens, val_tokens, memory_bytes, resumed_at, .. } => {
-            let resumed = if *resumed_at > 0 { format!("; going on from step {resumed_at}") } else { String::new() };
-            let memory = penwright::error::bytes(*memory_bytes);
-            format!(
-                "{params} parameters; {train_tokens} tokens to train on, {val_tokens} to validate on; {memory} of memory{resumed}"
-            )
-        }
-        Event::Sample { text, .. } => text.lines().map(|line| format!("    | {line}")).collect::<Vec<_>>().join("\n"),
-        Event::Step { step, elapsed_s, train_loss, lr, tokens_per_s, .. } => {
-            format!("step {step:>6}  {elapsed_s:>7.1} s  loss {train_loss:.4}  lr {lr:.2e}  {tokens_per_s:.0} tokens/s")
-        }
-        Event::Eval { step, elapsed_s, val_loss, val_bits_per_char } => {
-            format!(
-                "step {step:>6}  {elapsed_s:>7.1} s  validation {val_loss:.4}  ({val_bits_per_char:.4} bits per character)"
-            )
-        }
-        Event::Done { run, reason, steps, elapsed_s, best_val_loss, .. } => {
-            let best = best_val_loss.map_or("not validated yet".into(), |loss| format!("best validation {loss:.4}"));
-            format!("{reason}: {steps} steps in {elapsed_s:.1} s, {best}; the run is in {run}")
-        }
-    }
 }

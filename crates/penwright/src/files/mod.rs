@@ -15,7 +15,10 @@ pub(crate) const WEIGHTS: &str = "model.safetensors";
 pub(crate) use tensors::{checksum, read_floats, read_params, write_floats, write_params, write_views};
 
 /// Writes a file whole or not at all: temporary name, fsync, rename, fsync of the folder.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// When the folder or the disk does not take it; what stood there before is still there.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
@@ -30,7 +33,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
-    write_whole(path, format!("{value:#}\n").as_bytes())
+    write(path, format!("{value:#}\n").as_bytes())
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<Value> {

@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::write_whole;
+use super::write;
 use crate::model::Params;
 use crate::{Error, Result};
 
@@ -59,7 +59,7 @@ pub(crate) fn write_views(path: &Path, views: Vec<(String, TensorView)>, text: O
     let mut metadata = HashMap::from([("format".into(), "pt".into()), ("checksum".into(), checksum)]);
     metadata.extend(text.map(|text| ("text".into(), text.into())));
     let file = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::damaged(path, e.to_string()))?;
-    write_whole(path, &sorted_header(path, &file)?)
+    write(path, &sorted_header(path, &file)?)
 }
 
 /// The checksum of arrays in their order.

@@ -185,7 +185,8 @@ mod tests {
     use std::sync::Arc;
 
     fn models() -> (Tokenizer, Vec<Arc<dyn LanguageModel>>) {
-        let tokenizer = Tokenizer::train(Level::Char, &["the quick brown fox jumps over the lazy dog.\n"], None).unwrap();
+        let tokenizer =
+            Tokenizer::train(Level::Char, &["the quick brown fox jumps over the lazy dog.\n"], None).unwrap();
         let vocab = tokenizer.vocab_size();
         let configs = [
             ModelConfig::Gpt2(Gpt2Config { vocab, context: 16, layers: 1, heads: 2, width: 16 }),

@@ -27,7 +27,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::files::{read_json, write_json, write_whole};
+use crate::files::{read_json, write, write_json};
 use crate::{Error, Result};
 use bytes::ByteTokenizer;
 use chars::CharTokenizer;
@@ -160,7 +160,7 @@ impl Tokenizer {
             }
             // One line: the large ones have a hundred thousand entries.
             Inner::Bytes(tokenizer) => {
-                write_whole(&dir.join(FILE), tokenizer.to_json().to_string().as_bytes())?;
+                write(&dir.join(FILE), tokenizer.to_json().to_string().as_bytes())?;
                 (tokenizer.special(tokenizer.eot).unwrap_or(ENDOFTEXT), None)
             }
         };

@@ -1,13 +1,14 @@
 //! All that a person can choose about a run: what `penwright.toml` holds and the flags of `train` set.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Length, Schedule, TrainOptions};
-use crate::corpus::ReadOptions;
-use crate::files::write_whole;
+use crate::corpus::{self, ReadOptions};
+use crate::files::write;
 use crate::model::{Gpt2Config, LstmConfig, ModelKind, NgramConfig};
 use crate::run::ModelConfig;
 use crate::tokenizer::Level;
@@ -131,14 +132,21 @@ impl Settings {
         Ok(if path.exists() { Settings::load(&path)?.read_options() } else { ReadOptions::default() })
     }
 
+    /// The texts to train on, read anew, without the part held out.
+    ///
+    /// # Errors
+    /// When a text cannot be read.
+    pub fn training_texts(&self) -> Result<Vec<Arc<str>>> {
+        let corpus = corpus::read(&self.text, &self.read_options(), &mut |_| {})?;
+        let texts = if self.val.is_some() { corpus.texts() } else { corpus.split(self.val_fraction())?.0 };
+        Ok(texts.into_iter().map(Arc::from).collect())
+    }
+
     /// Writes the settings into a run directory.
     pub(crate) fn save(&self, run: &Path) -> Result<()> {
         let path = run.join(SETTINGS);
         let text = toml::to_string(self).map_err(|e| Error::damaged(&path, e.to_string()))?;
-        write_whole(
-            &path,
-            format!("# How this run was trained; `penwright train --config` takes it.\n{text}").as_bytes(),
-        )
+        write(&path, format!("# How this run was trained; `penwright train --config` takes it.\n{text}").as_bytes())
     }
 
     /// These settings where given, else those of `below`. Of budget, steps and epochs the upper side's counts, and

@@ -1,0 +1,125 @@
+//! Numbers, times and long lines as people read them.
+
+use ratatui::text::{Line, Span};
+use unicode_segmentation::UnicodeSegmentation;
+
+/// Columns that a text takes.
+pub(crate) fn width(text: &str) -> usize {
+    Span::raw(text).width()
+}
+
+/// `1,003,854`.
+pub(crate) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `824 K`, `1.25 M`: three digits and a unit.
+pub(crate) fn short(count: f64) -> String {
+    let mut value = count;
+    for unit in ["", " K", " M", " G", " T"] {
+        if value < 999.5 || unit == " T" {
+            let decimals = if unit.is_empty() || value >= 99.95 {
+                0
+            } else if value >= 9.995 {
+                1
+            } else {
+                2
+            };
+            return format!("{value:.decimals$}{unit}");
+        }
+        value /= 1000.0;
+    }
+    String::new()
+}
+
+/// `0:42`, `12:07`, `1:02:03`.
+pub(crate) fn clock(seconds: f64) -> String {
+    if !seconds.is_finite() {
+        return "?".into();
+    }
+    let s = seconds.max(0.0).round() as u64;
+    let (hours, minutes, s) = (s / 3600, s / 60 % 60, s % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{s:02}") } else { format!("{minutes}:{s:02}") }
+}
+
+/// A time in words: `0.4 s`, `42 s`, `2 min 07 s`, `1 h 02 min`.
+pub(crate) fn duration(seconds: f64) -> String {
+    let s = seconds.max(0.0).round() as u64;
+    match s {
+        _ if !seconds.is_finite() => "?".into(),
+        0..10 => format!("{:.1} s", seconds.max(0.0)),
+        10..60 => format!("{s} s"),
+        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s / 60 % 60),
+    }
+}
+
+/// A text that is safe to print: tabs as spaces, no other control characters.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            match c {
+                '\t' => "    ".chars(),
+                c if c.is_control() => "\u{fffd}".chars(),
+                _ => "".chars(),
+            }
+            .chain(Some(c).filter(|c| !c.is_control()))
+        })
+        .collect()
+}
+
+/// Breaks a text into lines of at most `columns`, between words where it can; empty lines stay.
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let (mut row, mut used) = (String::new(), 0);
+        for piece in printable(line).split_word_bounds() {
+            let wide = width(piece);
+            if used + wide > columns && used > 0 {
+                lines.push(std::mem::take(&mut row));
+                used = 0;
+                if piece.trim().is_empty() {
+                    continue; // the line break stands for the space
+                }
+            }
+            if wide <= columns {
+                row.push_str(piece);
+                used += wide;
+                continue;
+            }
+            for grapheme in piece.graphemes(true) {
+                let wide = width(grapheme);
+                if used + wide > columns && used > 0 {
+                    lines.push(std::mem::take(&mut row));
+                    used = 0;
+                }
+                row.push_str(grapheme);
+                used += wide;
+            }
+        }
+        lines.push(row);
+    }
+    lines
+}
+
+/// Breaks a line into lines of at most `columns`; all but the first are indented as the first is.
+pub(super) fn wrapped(line: Line<'static>, columns: u16) -> Vec<Line<'static>> {
+    let columns = usize::from(columns);
+    if line.width() <= columns || columns < 16 {
+        return vec![line];
+    }
+    let (style, text): (_, String) =
+        (line.spans.first().map(|s| s.style), line.spans.iter().map(|s| &*s.content).collect());
+    let content = text.trim_start_matches(|c: char| c == ' ' || c == '|' || c == '│');
+    let indent = text.get(..text.len() - content.len()).unwrap_or_default();
+    let rows = wrap(content, columns.saturating_sub(width(indent)).max(8));
+    rows.into_iter().map(|row| Line::styled(format!("{indent}{row}"), style.unwrap_or_default())).collect()
+}
