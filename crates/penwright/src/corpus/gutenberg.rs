@@ -75,7 +75,7 @@ pub(super) fn strip(text: &str) -> Option<String> {
         let next = markers.clone().find(|next| next.kind == Kind::Start);
         let next = next.map_or(text.len()..text.len(), |next| next.at.clone());
         let behind = &text[marker.at.end..next.start];
-        if behind.trim().is_empty() || is_notice(behind, &FOOTER_SIGNS) {
+        if behind.trim().is_empty() || is_notice(behind, &FOOTER_SIGNS) || is_notice(behind, &HEADER_SIGNS) {
             kept.push(&text[begin..marker.at.start]);
             begin = next.end;
             removed = true;

@@ -154,8 +154,8 @@ mod tests {
             <p>Verse<br>second line</p><hr><ul><li>first</li><li>second</li></ul><ol><li>a</li><li>b</li></ol>\
             <blockquote>Quoted</blockquote><table><tr><td>cell 1</td><td>cell 2</td></tr></table>\
             <section>apart</section><article>from this</article><img src=x alt=picture><pre>  kept\n  as is</pre></body></html>";
-        let expected = "One & two\n\nA link, a bold word\u{a0}\u{2014} H2O3.\n\nVerse\nsecond line\n\nfirst\nsecond\n\n1. a\n2. b\n\n\
-            Quoted\n\ncell 1\ncell 2\n\napart\nfrom this\n\n  kept\n  as is\n";
+        let expected = "One & two\n\nA link, a bold word\u{a0}\u{2014} H2O\u{b3}.\n\nVerse\nsecond line\nfirst\nsecond\n1. a\n2. b\n\n\
+            Quoted\n\ncell 1\ncell 2\napart\nfrom this\n\n  kept\n  as is\n";
         assert_eq!(text(html).unwrap(), expected);
     }
 

@@ -142,9 +142,12 @@ fn small_files(sources: &[Source]) -> usize {
 }
 
 fn quarter_of_free_memory() -> u64 {
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    let free = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory).min(system.available_memory());
+    // Where the system does not tell, as on platforms that sysinfo does not know, the least that any machine has.
+    let free = sysinfo::System::new().map_or(0, |mut system| {
+        system.refresh_memory();
+        let cgroup = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+        system.available_memory().min(cgroup)
+    });
     (free / 4).max(64 << 20)
 }
 
