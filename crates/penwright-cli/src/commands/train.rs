@@ -16,8 +16,10 @@ use crate::args::{Cli, Level, Model, Schedule, Train};
 
 pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
     let read = |inputs: &[PathBuf], options: &ReadOptions| corpus::read(inputs, options, &mut |_| {});
-    let held_out = args.val.as_ref().map(|path| read(std::slice::from_ref(path), &ReadOptions::default())).transpose()?;
-    let options = ReadOptions { except: held_out.as_ref().map(Corpus::hashes).unwrap_or_default(), ..Default::default() };
+    let held_out =
+        args.val.as_ref().map(|path| read(std::slice::from_ref(path), &ReadOptions::default())).transpose()?;
+    let options =
+        ReadOptions { except: held_out.as_ref().map(Corpus::hashes).unwrap_or_default(), ..Default::default() };
     let corpus = read(&args.text, &options)?;
     if !cli.json && !cli.quiet {
         eprintln!("{}", corpus.report());

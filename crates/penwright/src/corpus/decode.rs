@@ -134,7 +134,8 @@ fn refuse_rubbish(text: &str) -> Result<(), String> {
 }
 
 fn is_odd(c: char) -> bool {
-    c == '\u{fffd}' || (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0b' | '\x0c' | '\x1a' | '\x1b' | '\u{85}'))
+    c == '\u{fffd}'
+        || (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0b' | '\x0c' | '\x1a' | '\x1b' | '\u{85}'))
 }
 
 #[cfg(test)]
@@ -152,7 +153,8 @@ mod tests {
         let text = ENGLISH.repeat(4);
         let russian = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему. ";
         let japanese = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。";
-        let legacy = |text: &str, label: &str| Encoding::for_label(label.as_bytes()).unwrap().encode(text).0.into_owned();
+        let legacy =
+            |text: &str, label: &str| Encoding::for_label(label.as_bytes()).unwrap().encode(text).0.into_owned();
         for (bytes, encoding, expected) in [
             (text.clone().into_bytes(), "UTF-8", &*text),
             (legacy(&text, "windows-1252"), "windows-1252", &text),

@@ -149,7 +149,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         std::fs::create_dir_all(root.join("b/.git")).unwrap();
-        for name in ["b/2.MD", "b/1.txt.gz", "b/.hidden.txt", "b/.git/x.txt", "a.epub", "c.jsonl.zst", "c.png", ".ignore"] {
+        for name in
+            ["b/2.MD", "b/1.txt.gz", "b/.hidden.txt", "b/.git/x.txt", "a.epub", "c.jsonl.zst", "c.png", ".ignore"]
+        {
             std::fs::write(root.join(name), "*").unwrap();
         }
         std::fs::write(root.join(".gitignore"), "*\n").unwrap();

@@ -145,6 +145,9 @@ fn rest_of_title(text: &str) -> usize {
 fn kind(line: &str) -> Option<(Kind, bool)> {
     let line = line.trim();
     let bare = line.trim_start_matches(['*', ' ']);
+    if !bare.starts_with(['E', 'e', 'S', 's']) {
+        return None;
+    }
     let upper: String = bare.chars().take(120).collect::<String>().to_uppercase();
     let starred = line.starts_with('*');
     let after = |word: &str| upper.strip_prefix(word).map(|rest| rest.trim_start_matches(['*', ' ', '!']));
@@ -189,8 +192,12 @@ mod tests {
         let clean = format!("{BOOK}\n");
         assert_eq!(strip(&modern(BOOK)).unwrap(), clean);
         assert_eq!(strip(&old(BOOK)).unwrap(), clean);
-        assert_eq!(strip(&(modern(BOOK) + &old("Second.") + &modern("Third."))).unwrap(), format!("{BOOK}\n\n\nSecond.\n\n\nThird.\n"));
-        let small_print_last = format!("{BOOK}\n\nEnd of this Project Gutenberg Etext\n\n*END*THE SMALL PRINT! *END*\n");
+        assert_eq!(
+            strip(&(modern(BOOK) + &old("Second.") + &modern("Third."))).unwrap(),
+            format!("{BOOK}\n\n\nSecond.\n\n\nThird.\n")
+        );
+        let small_print_last =
+            format!("{BOOK}\n\nEnd of this Project Gutenberg Etext\n\n*END*THE SMALL PRINT! *END*\n");
         assert_eq!(strip(&small_print_last).unwrap(), clean);
     }
 
@@ -201,7 +208,8 @@ mod tests {
                      *** END OF THE PROJECT GUTENBERG EBOOK HAMLET ***\n\nwhich I find handsome.\n";
         assert_eq!(strip(essay), None);
         assert_eq!(strip("End of Project Gutenberg's glory, he wrote; then came\nmore years, and more books.\n"), None);
-        let long = format!("Project Gutenberg, title: x\n{}\n*END*THE SMALL PRINT! *END*\nrest\n", "A line.\n".repeat(10_000));
+        let long =
+            format!("Project Gutenberg, title: x\n{}\n*END*THE SMALL PRINT! *END*\nrest\n", "A line.\n".repeat(10_000));
         assert_eq!(strip(&long), None, "a header has an end");
         let nothing_left = "Title: x Gutenberg\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\n";
         assert_eq!(strip(nothing_left), None);

@@ -35,11 +35,28 @@ pub(super) fn text(html: &str) -> Result<String, String> {
 
 /// Elements that stand apart like `div`, though html2text does not know them.
 const BLOCKS: [&str; 16] = [
-    "address", "article", "aside", "center", "details", "fieldset", "figcaption", "figure", "footer", "form", "header",
-    "hgroup", "main", "nav", "section", "summary",
+    "address",
+    "article",
+    "aside",
+    "center",
+    "details",
+    "fieldset",
+    "figcaption",
+    "figure",
+    "footer",
+    "form",
+    "header",
+    "hgroup",
+    "main",
+    "nav",
+    "section",
+    "summary",
 ];
 /// Elements whose content is not markup: in XHTML `<script/>` is whole, in HTML it would swallow all that follows.
 const OPAQUE: [&str; 6] = ["iframe", "noscript", "script", "style", "textarea", "title"];
+
+/// Where the end of a tag is looked for, so that a page without ends takes no quadratic time.
+const LONGEST_TAG: usize = 4096;
 
 /// Names unknown block elements `div` and closes elements that XHTML closes in place.
 fn plain_tags(html: &str) -> String {
@@ -59,7 +76,7 @@ fn plain_tags(html: &str) -> String {
         }
         if slash == 1
             && OPAQUE.contains(&&*name)
-            && let Some(end) = tag.find('>')
+            && let Some(end) = tag.bytes().take(LONGEST_TAG).position(|b| b == b'>')
             && tag[..end].ends_with('/')
         {
             plain.push_str(&tag[..end - 1]);

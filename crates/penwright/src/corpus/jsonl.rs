@@ -66,7 +66,9 @@ fn record(line: u64, raw: &[u8], options: &ReadOptions) -> Result<Option<Record>
     let text = match object.remove(field) {
         Some(Value::String(text)) => text,
         Some(Value::Null) => String::new(),
-        Some(_) => return Err(format!("line {line}: the field \"{field}\" is not a string; choose another with --field")),
+        Some(_) => {
+            return Err(format!("line {line}: the field \"{field}\" is not a string; choose another with --field"));
+        }
         None => {
             let names: Vec<_> = object.keys().take(6).map(|name| format!("\"{name}\"")).collect();
             let has = if names.is_empty() { "none".into() } else { names.join(", ") };

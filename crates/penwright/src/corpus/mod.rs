@@ -179,7 +179,8 @@ fn whole_document(source: &Source, opened: Opened, options: &ReadOptions, limit:
     let decode::Decoded { text, encoding, damaged } = extracted.map_err(|problem| source.damaged(problem))?;
     let (text, mut cleaned) = clean::clean(text, format, options);
     cleaned.damaged = damaged;
-    let file = ReadFile { name: source.name(), format: format.name(), packed, encoding, cleaned, ..ReadFile::default() };
+    let file =
+        ReadFile { name: source.name(), format: format.name(), packed, encoding, cleaned, ..ReadFile::default() };
     Ok(Whole { text, file })
 }
 

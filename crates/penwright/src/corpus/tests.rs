@@ -147,7 +147,9 @@ fn folders_keep_order_and_report_what_fails() {
     let expected: Vec<_> = (0..30).filter(|i| *i != 5).map(|i| format!("text {i}")).collect();
     assert_eq!(corpus.texts(), expected);
     let skipped: Vec<_> = corpus.report().skipped.iter().map(|s| s.reason.as_str()).collect();
-    for reason in ["not .txt", "same text as", "ends too early", "no EPUB", "zero bytes", "line 2 is not a JSON", "no text in it"] {
+    for reason in
+        ["not .txt", "same text as", "ends too early", "no EPUB", "zero bytes", "line 2 is not a JSON", "no text in it"]
+    {
         assert_eq!(skipped.iter().filter(|s| s.contains(reason)).count(), 1, "{reason} in {skipped:?}");
     }
     assert_eq!((skipped.len(), files.last()), (7, Some(&(35, 35))));
@@ -235,7 +237,8 @@ fn another_field_and_kept_wrapping() {
     let path = put(dir.path(), "a.jsonl", "{\"body\": \"b\", \"text\": \"t\"}\n");
     let options = ReadOptions { field: "body".into(), ..ReadOptions::default() };
     assert_eq!(read(&[path], &options, &mut |_| {}).unwrap().texts(), ["b"]);
-    let wrapped = "and then the long line of words was ended at the margin by the\nprogram that wrapped it and\n".repeat(9);
+    let wrapped =
+        "and then the long line of words was ended at the margin by the\nprogram that wrapped it and\n".repeat(9);
     let path = put(dir.path(), "b.txt", &wrapped);
     let options = ReadOptions { keep_wrapping: true, ..ReadOptions::default() };
     assert_eq!(read(std::slice::from_ref(&path), &options, &mut |_| {}).unwrap().texts(), [&wrapped]);

@@ -233,7 +233,8 @@ fn is_glued(a: &str, b: &str) -> bool {
     if stem.len() < a.len() && !stem.is_empty() && !stem.ends_with(char::is_whitespace) {
         let word: String = b.chars().take_while(|c| c.is_alphabetic()).collect();
         // "two- and three-fold" has a hyphen that ends a word.
-        let ends_word = a.ends_with('-') && stem.len() + 1 == a.len() && matches!(&*word, "and" | "or" | "to" | "und" | "oder");
+        let ends_word =
+            a.ends_with('-') && stem.len() + 1 == a.len() && matches!(&*word, "and" | "or" | "to" | "und" | "oder");
         return !ends_word;
     }
     let after = b.trim_start_matches(['-', '\u{2014}']);
@@ -318,7 +319,9 @@ mod tests {
 
     #[test]
     fn unwrapped_texts_stay() {
-        for text in [format!("{PROSE}\n{PROSE}\n\n{PROSE}"), "short\nlines\nonly\n".repeat(50), String::new(), "\n\n".into()] {
+        for text in
+            [format!("{PROSE}\n{PROSE}\n\n{PROSE}"), "short\nlines\nonly\n".repeat(50), String::new(), "\n\n".into()]
+        {
             assert_eq!(join(&text).1, 0);
         }
     }
