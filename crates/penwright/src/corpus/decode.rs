@@ -1,5 +1,7 @@
 //! From bytes to text: which encoding it is, and refusing what is not text.
 
+use std::string::FromUtf8Error;
+
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
@@ -27,11 +29,19 @@ pub(super) fn decode(bytes: Vec<u8>, format: Format) -> Result<Decoded, String> 
             Ok(text) if !text.contains(['\0', '\x1b']) => Decoded { text, encoding: UTF_8.name(), damaged: 0 },
             // Zero bytes may be UTF-16 of plain English, escapes may be ISO-2022-JP.
             Ok(text) => legacy(text.as_bytes(), format, true),
-            Err(error) => legacy(error.as_bytes(), format, false),
+            Err(error) => cut(&error).unwrap_or_else(|| legacy(error.as_bytes(), format, false)),
         }
     };
     refuse_rubbish(&decoded.text)?;
     Ok(decoded)
+}
+
+/// UTF-8 that was cut inside its last character, which is dropped.
+fn cut(error: &FromUtf8Error) -> Option<Decoded> {
+    let (whole, _) = error.as_bytes().split_at_checked(error.utf8_error().valid_up_to())?;
+    let cut = error.utf8_error().error_len().is_none() && !whole.is_ascii();
+    let text = str::from_utf8(whole).ok().filter(|text| cut && !text.contains('\0'))?;
+    Some(Decoded { text: text.to_string(), encoding: UTF_8.name(), damaged: 1 })
 }
 
 fn with(encoding: &'static Encoding, bytes: &[u8]) -> Decoded {
@@ -64,7 +74,7 @@ fn legacy(bytes: &[u8], format: Format, is_utf8: bool) -> Decoded {
 fn unmarked_utf16(bytes: &[u8]) -> Option<&'static Encoding> {
     let start = bytes.get(..bytes.len().min(1 << 16))?;
     let pairs = start.len() / 2;
-    if pairs == 0 || !bytes.len().is_multiple_of(2) {
+    if pairs < 4 || !bytes.len().is_multiple_of(2) {
         return None;
     }
     let zeros = |parity: usize| start.iter().skip(parity).step_by(2).filter(|&&b| b == 0).count();
@@ -98,15 +108,14 @@ fn declared(bytes: &[u8], format: Format) -> Option<&'static Encoding> {
     Some(if encoding == UTF_16LE || encoding == UTF_16BE { UTF_8 } else { encoding })
 }
 
-/// Whether non-ASCII bytes form UTF-8 but for a few: a long text with a damaged place or two, or cut inside a character.
+/// Whether non-ASCII bytes form UTF-8 but for a few: a long text with a damaged place or two.
 fn mostly_utf8(bytes: &[u8]) -> bool {
     let (mut good, mut bad) = (0_u64, 0_u64);
     for chunk in bytes.utf8_chunks() {
         good += chunk.valid().bytes().filter(|&b| b >= 0xc0).count() as u64;
         bad += u64::from(!chunk.invalid().is_empty());
     }
-    let cut = bad == 1 && bytes.utf8_chunks().last().is_some_and(|chunk| chunk.invalid().len() > 1);
-    good >= bad * 20 || (cut && good > 0)
+    good >= bad * 20
 }
 
 /// Text has no zero characters and hardly any other control or undecodable ones.

@@ -75,7 +75,7 @@ pub(super) fn strip(text: &str) -> Option<String> {
         let next = markers.clone().find(|next| next.kind == Kind::Start);
         let next = next.map_or(text.len()..text.len(), |next| next.at.clone());
         let behind = &text[marker.at.end..next.start];
-        if behind.trim().is_empty() || is_notice(behind, &FOOTER_SIGNS) {
+        if behind.trim().is_empty() || is_notice(behind, &FOOTER_SIGNS) || is_notice(behind, &HEADER_SIGNS) {
             kept.push(&text[begin..marker.at.start]);
             begin = next.end;
             removed = true;
@@ -145,6 +145,9 @@ fn rest_of_title(text: &str) -> usize {
 fn kind(line: &str) -> Option<(Kind, bool)> {
     let line = line.trim();
     let bare = line.trim_start_matches(['*', ' ']);
+    if !bare.starts_with(['E', 'e', 'S', 's']) {
+        return None;
+    }
     let upper: String = bare.chars().take(120).collect::<String>().to_uppercase();
     let starred = line.starts_with('*');
     let after = |word: &str| upper.strip_prefix(word).map(|rest| rest.trim_start_matches(['*', ' ', '!']));

@@ -91,7 +91,7 @@ impl fmt::Display for Report {
         }
         match self.skipped.len().saturating_sub(NAMED) {
             0 => Ok(()),
-            more => write!(f, "\nskipped {} more", plural(more as u64, "file")),
+            more => write!(f, "\nskipped {}", plural(more as u64, "more file")),
         }
     }
 }

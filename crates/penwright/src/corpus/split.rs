@@ -48,7 +48,8 @@ mod tests {
     #[test]
     fn cut_at_the_character() {
         assert_eq!(split_text("ääääääääbc", 0.2), ("ääääääää", "bc"));
-        let (train, val) = split_text(&"x".repeat(1_115_394), 0.1).clone();
+        let text = "x".repeat(1_115_394);
+        let (train, val) = split_text(&text, 0.1);
         assert_eq!((train.len(), val.len()), (1_003_854, 111_540));
     }
 

@@ -124,7 +124,8 @@ pub(super) fn join(text: &str) -> (String, u64) {
 fn shape(lines: &[Line]) -> Option<Shape> {
     // full[w]: ends full for w, as a running sum over differences; likewise those before a small letter.
     let mut full = [[0_i64; 2]; WIDTHS.end + 1];
-    let (mut ends, mut blocks) = (0_u64, 0_u64);
+    let mut lengths = [0_u64; WIDTHS.end];
+    let mut blocks = 0_u64;
     for pair in lines.windows(2) {
         let [a, b] = pair else { continue };
         if a.is_empty() || b.is_empty() {
@@ -134,7 +135,7 @@ fn shape(lines: &[Line]) -> Option<Shape> {
         if a.fixed || b.fixed || b.item || b.indent > a.indent {
             continue;
         }
-        ends += 1;
+        lengths[a.len.min(WIDTHS.end - 1)] += 1;
         let small = usize::from(!b.capital);
         let (from, to) = (a.len.max(WIDTHS.start), (a.len + b.word + 1).min(WIDTHS.end));
         if from < to {
@@ -152,10 +153,12 @@ fn shape(lines: &[Line]) -> Option<Shape> {
         }
     }
     let (fulls, small, width) = (best.0 as u64, best.1 as u64, best.2);
+    // Much shorter lines (headings, addresses, the names of speakers) say nothing about the width.
+    let ends: u64 = lengths.iter().skip(width * 2 / 3).sum();
     let share = if ends < 30 { 8 } else { 6 };
     // Verse begins each line with a capital; prose rarely does.
     let wrapped = ends >= 6 && fulls * 10 >= ends * share && small * 10 >= fulls * 4;
-    wrapped.then_some(Shape { width, airy: ends < 25 * blocks.max(1) })
+    wrapped.then_some(Shape { width, airy: lengths.iter().sum::<u64>() < 25 * blocks.max(1) })
 }
 
 /// Judges the line ends of one paragraph: lines of which none is empty or deeper than the one before.
@@ -177,7 +180,7 @@ fn paragraph(lines: &[Line], joined: &mut [bool], shape: &Shape) {
         let verse = count >= 3 && capitals * 5 >= count * 4 && full < count;
         ((full * 2 + near) * 10 >= count * 12 && !verse)
             || (own && count >= 4 && capitals * 2 <= count)
-            || (count == 1 && near == 1)
+            || (shape.airy && capitals < count && full + near > 0 && ends().all(|(a, _)| is_near(a)))
     };
     if !prose {
         return;
@@ -185,8 +188,9 @@ fn paragraph(lines: &[Line], joined: &mut [bool], shape: &Shape) {
     for ((a, b), joined) in ends().zip(joined) {
         let full = is_full(a, b) || (own && a.len + 1 + b.word > longest);
         let new_sentence = a.ends_sentence() && b.capital;
-        let list = b.item && (a.item || a.ends_sentence() || !full);
-        let ragged = (is_near(a) && (shape.airy || !new_sentence))
+        let list = b.item && (a.item || a.ends_sentence() || !(full || is_near(a)));
+        let almost = a.len + width / 8 >= width;
+        let ragged = (is_near(a) && (!new_sentence || (shape.airy && almost)))
             || (a.len * 2 >= width && a.len <= width && !a.ends_sentence() && !b.capital);
         *joined = !list && (full || ragged);
     }
@@ -289,11 +293,12 @@ mod tests {
     #[test]
     fn indented_beginnings_and_quotations() {
         let first = format!("   {PROSE}");
-        let text = format!("{}\n{}\n", wrap(&first, 70), wrap(&first, 70)).repeat(3);
+        let wrapped = wrap(&format!("...{PROSE}"), 70).replace("...", "   ");
+        let text = format!("{wrapped}\n{wrapped}\n").repeat(3);
         assert_eq!(joined(&text), format!("{first}\n{first}\n").repeat(3));
         let quotation = wrap(PROSE, 50).lines().map(|line| format!("    {line}\n")).collect::<String>();
-        let text = format!("{}\n\n{quotation}", wrap(PROSE, 70));
-        assert_eq!(joined(&text), format!("{PROSE}\n\n    {PROSE}\n"));
+        let text = format!("{}\n\n", wrap(PROSE, 70)).repeat(4) + &quotation;
+        assert_eq!(joined(&text), format!("{PROSE}\n\n").repeat(4) + &format!("    {PROSE}\n"));
     }
 
     #[test]
