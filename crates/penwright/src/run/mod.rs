@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::model::{Gpt2, Gpt2Config, LanguageModel, Lstm, LstmConfig, Params, Tensor, Trainable};
+use crate::model::{Gpt2, Gpt2Config, LanguageModel, Lstm, LstmConfig, Params, Trainable};
 use crate::tokenizer::Tokenizer;
 use crate::train::TrainOptions;
 use crate::{Error, Result};
@@ -233,10 +233,12 @@ fn write_tensors(path: &Path, params: &Params, text: Option<&str>) -> Result<()>
         .iter()
         .map(|t| params.data[t.range.clone()].iter().flat_map(|x| x.to_le_bytes()).collect())
         .collect();
-    let view = |(t, bytes): (&Tensor, _)| Ok((t.name.clone(), TensorView::new(Dtype::F32, t.shape.clone(), bytes)?));
-    let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> =
-        params.tensors.iter().zip(&bytes).map(view).collect();
-    write_views(path, views.map_err(|e| Error::damaged(path, e.to_string()))?, text)
+    let mut views = Vec::new();
+    for (tensor, bytes) in params.tensors.iter().zip(&bytes) {
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
+        views.push((tensor.name.clone(), view.map_err(|e| Error::damaged(path, e.to_string()))?));
+    }
+    write_views(path, views, text)
 }
 
 /// Writes arrays of any type, named, with the checksum of all in this order.
