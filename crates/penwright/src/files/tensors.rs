@@ -47,10 +47,12 @@ pub(crate) fn write_params(path: &Path, params: &Params, text: Option<&str>) -> 
         .iter()
         .map(|t| params.data[t.range.clone()].iter().flat_map(|x| x.to_le_bytes()).collect())
         .collect();
-    let named = params.tensors.iter().zip(&bytes);
-    let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> =
-        named.map(|(t, bytes)| Ok((t.name.clone(), TensorView::new(Dtype::F32, t.shape.clone(), bytes)?))).collect();
-    write_views(path, views.map_err(|e| Error::damaged(path, e.to_string()))?, text)
+    let mut views = Vec::new();
+    for (tensor, bytes) in params.tensors.iter().zip(&bytes) {
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
+        views.push((tensor.name.clone(), view.map_err(|e| Error::damaged(path, e.to_string()))?));
+    }
+    write_views(path, views, text)
 }
 
 /// Writes arrays of any type, named, with the checksum of all in this order.

@@ -63,8 +63,9 @@ fn read(raw: &[u8], config: NgramConfig) -> Checked<Ngram> {
     let (_, header) = SafeTensors::read_metadata(raw).map_err(whole)?;
     let mut file = Arrays { file: SafeTensors::deserialize(raw).map_err(whole)?, read: Vec::new() };
     let NgramConfig { vocab, order } = config;
-    if file.file.len() != 4 * order {
-        return Err(format!("has {} arrays, not the {} of order {order}", file.file.len(), 4 * order));
+    let arrays = 4 * order - 1;
+    if file.file.len() != arrays {
+        return Err(format!("has {} arrays, not the {arrays} of order {order}", file.file.len()));
     }
     let mut levels: Vec<Level> = Vec::new();
     for k in 1..=order {

@@ -111,7 +111,8 @@ proptest! {
             prop_assert!(scores(&model, &probe).iter().all(|s| s.log_prob.is_finite()));
             Arc::new(model).session(1).unwrap().feed(0, &probe).unwrap();
         }
-        prop_assert!(Ngram::load(dir.path(), NgramConfig { vocab: vocab + 1, order }).is_err());
+        let other = NgramConfig { vocab: vocab + 1, order };
+        prop_assert!(Ngram::load(dir.path(), other).is_err());
     }
 }
 
