@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use penwright::train::Event;
@@ -15,6 +15,8 @@ use crate::live::{Painter, View, can_paint};
 
 /// Seconds between plain lines of steps; `--verbose` shows them all.
 const PLAIN_EVERY: f64 = 2.0;
+/// What ends sooner, a wrong setting for one, shows no view.
+const SHOWN: Duration = Duration::from_millis(200);
 
 /// Shows the training of one model.
 pub(crate) struct Progress {
@@ -26,22 +28,27 @@ enum Shown {
     Nothing,
     Json(io::Result<()>),
     Plain { verbose: bool, last: Option<Instant> },
-    Live { painter: Painter<View>, stop: Arc<AtomicBool> },
+    Live(Painter<View>),
 }
 
 impl Progress {
     /// Begins to show a training under a title. `record` is what a resumed run did before; `stop` is the flag that
     /// Ctrl-C raises.
-    pub(crate) fn new(cli: &Cli, title: &str, budget: Option<Duration>, record: &[Event], stop: &Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        cli: &Cli,
+        title: &str,
+        budget: Option<Duration>,
+        record: &[Event],
+        stop: &Arc<AtomicBool>,
+    ) -> Self {
         let shown = if cli.json {
             Shown::Json(Ok(()))
         } else if cli.quiet {
             Shown::Nothing
         } else if can_paint() {
-            let mut view = View::new(title, budget.map(|b| b.as_secs_f64()));
+            let mut view = View::new(title, budget.map(|b| b.as_secs_f64()), stop.clone());
             view.recall(record);
-            let painter = Painter::new(view, cli.color.on(&io::stderr()), Duration::ZERO);
-            Shown::Live { painter, stop: stop.clone() }
+            Shown::Live(Painter::new(view, cli.color.on(&io::stderr()), SHOWN))
         } else {
             Shown::Plain { verbose: cli.verbose, last: None }
         };
@@ -68,18 +75,14 @@ impl Progress {
                 }
                 eprintln!("{text}");
             }
-            Shown::Live { painter, stop } => {
+            Shown::Live(painter) => {
                 let above = match event {
                     Event::Eval { .. } => validation_line(&text),
                     Event::Sample { .. } => text.lines().map(|l| Line::raw(l.to_string()).dim()).collect(),
                     _ => Vec::new(),
                 };
-                let stopping = stop.load(Ordering::Relaxed);
                 painter.update(|view, clock| {
                     view.on_event(event, clock);
-                    if stopping {
-                        view.stopping();
-                    }
                     above
                 });
             }
@@ -93,13 +96,13 @@ impl Progress {
     pub(crate) fn finish(self) -> io::Result<()> {
         match self.shown {
             Shown::Json(written) => written,
-            Shown::Live { mut painter, .. } => {
-                painter.end(true);
-                let mut summary = Vec::new();
+            Shown::Live(mut painter) => {
+                let (mut begun, mut summary) = (false, Vec::new());
                 painter.update(|view, _| {
-                    summary = view.summary();
+                    (begun, summary) = (view.has_begun(), view.summary());
                     Vec::new()
                 });
+                painter.end(begun);
                 summary.iter().for_each(|line| eprintln!("{line}"));
                 Ok(())
             }
@@ -157,10 +160,11 @@ impl Lines {
                 }
                 let start = self.start(*step, *elapsed_s);
                 let mark = if best { BEST } else { "" };
-                format!("{start}  validation {val_loss:.4}  {val_bits_per_char:.4} bits per character{mark}")
+                format!("{start}  validation {val_loss:.4}  {val_bits_per_char:.4} bits/char{mark}")
             }
             Event::Sample { text, .. } => {
-                let lines = text.trim_end().lines().map(|line| format!("    │ {}", printable(line)).trim_end().to_string());
+                let text = if text.trim().is_empty() { "(nothing)" } else { text.trim_end() };
+                let lines = text.lines().map(|line| format!("    │ {}", printable(line)).trim_end().to_string());
                 lines.collect::<Vec<_>>().join("\n")
             }
             Event::Done { run, reason, steps, tokens, elapsed_s, best_val_loss, best_val_bits_per_char, .. } => {
@@ -170,7 +174,10 @@ impl Lines {
                 };
                 let (steps, tokens) = (thousands(*steps), short(*tokens as f64));
                 let reason = if reason == "patience" { "no longer improving" } else { reason };
-                format!("{reason}: {steps} steps, {tokens} tokens in {}; {best}; the run is in {run}", clock(*elapsed_s))
+                format!(
+                    "{reason}: {steps} steps, {tokens} tokens in {}; {best}; the run is in {run}",
+                    clock(*elapsed_s)
+                )
             }
         }
     }
@@ -178,7 +185,7 @@ impl Lines {
     /// The columns that steps and validations share.
     fn start(&self, step: u64, elapsed: f64) -> String {
         let (steps, percent) = match self.steps {
-            Some(total) if total > 0 => (format!("/{total}"), format!("{:>3} %", 100 * step / total)),
+            Some(total) if total > 0 => (format!("/{total}"), format!("{:>3} %", step.saturating_mul(100) / total)),
             _ => (String::new(), "     ".into()),
         };
         let wide = self.steps.map_or(6, |s| s.to_string().len());
@@ -201,7 +208,9 @@ mod tests {
         assert_eq!(a.len(), b.len());
         assert!(lines.of(&eval(100, 1.0, 2.0)).ends_with(BEST));
         assert!(!lines.of(&eval(200, 2.0, 2.1)).contains(BEST));
-        assert!(lines.of(&done(1000, 75.0)).contains("finished: 1,000 steps, 768 K tokens in 1:15; best validation 1.7500"));
+        assert!(
+            lines.of(&done(1000, 75.0)).contains("finished: 1,000 steps, 768 K tokens in 1:15; best validation 1.7500")
+        );
         let sample = Event::Sample { step: 1, text: "a\u{1b}[2J\n\nb".into() };
         assert_eq!(lines.of(&sample), "    │ a\u{fffd}[2J\n    │\n    │ b");
     }

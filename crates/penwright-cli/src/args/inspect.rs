@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  penwright inspect runs/book\n  penwright inspect runs/book --tensors\n  penwright inspect runs/book --json")]
+#[command(
+    after_help = "Examples:\n  penwright inspect runs/book\n  penwright inspect runs/book --tensors\n  penwright inspect runs/book --json"
+)]
 pub(crate) struct Inspect {
     /// Run directory
     pub(crate) run: PathBuf,

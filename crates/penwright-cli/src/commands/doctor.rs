@@ -94,7 +94,8 @@ pub(super) fn run(cli: &Cli, args: &Doctor) -> Result<(), Failure> {
 fn look(cli: &Cli) -> Findings {
     let (features, code_path) = processor_features();
     let free = free_memory();
-    let size = ratatui::crossterm::terminal::size().ok().filter(|_| io::stdout().is_terminal() || io::stderr().is_terminal());
+    let size =
+        ratatui::crossterm::terminal::size().ok().filter(|_| io::stdout().is_terminal() || io::stderr().is_terminal());
     Findings {
         version: env!("CARGO_PKG_VERSION"),
         optimized: !cfg!(debug_assertions),
@@ -260,9 +261,18 @@ fn missing(findings: &Findings) -> Vec<String> {
     when(!findings.optimized, "this is a debug build, many times slower; build with --release");
     when(findings.code_path == "scalar", "no vector units in use: training is several times slower than it could be");
     when(findings.threads < findings.cores, "fewer threads than cores; leave out --threads to use all");
-    when(findings.free_memory_bytes.is_some_and(|free| free < LITTLE), "less than 1 GiB of memory is free; use small models");
-    when(findings.free_disk_bytes.is_some_and(|free| free < LITTLE), "less than 1 GiB is free on this disk; write runs elsewhere with --out");
-    when(!findings.terminal.live_view, "no live view: standard error is not a terminal that can draw; training shows plain lines");
+    when(
+        findings.free_memory_bytes.is_some_and(|free| free < LITTLE),
+        "less than 1 GiB of memory is free; use small models",
+    );
+    when(
+        findings.free_disk_bytes.is_some_and(|free| free < LITTLE),
+        "less than 1 GiB is free on this disk; write runs elsewhere with --out",
+    );
+    when(
+        !findings.terminal.live_view,
+        "no live view: standard error is not a terminal that can draw; training shows plain lines",
+    );
     missing
 }
 
@@ -293,7 +303,9 @@ fn show(cli: &Cli, findings: &Findings) -> io::Result<()> {
     for test in &findings.self_test {
         let verdict = if test.ok { brush.color("works", Color::Green) } else { brush.color("FAILED", Color::Red) };
         let losses = match (test.first_loss, test.last_loss) {
-            (Some(first), Some(last)) => format!("loss {first:.2} → {last:.2} in {} ms", thousands((1e3 * test.seconds) as u64)),
+            (Some(first), Some(last)) => {
+                format!("loss {first:.2} → {last:.2} in {} ms", thousands((1e3 * test.seconds) as u64))
+            }
             _ => test.problem.clone().unwrap_or_default(),
         };
         row(&test.model, format!("{verdict}  {losses}"))?;

@@ -87,7 +87,9 @@ fn shape(config: &Value) -> String {
 fn files(dir: &Path) -> Vec<(String, u64)> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut files: Vec<_> = entries
-        .filter_map(|e| Some((e.file_name().to_string_lossy().into_owned(), e.metadata().ok().filter(|m| m.is_file())?.len())))
+        .filter_map(|e| {
+            Some((e.file_name().to_string_lossy().into_owned(), e.metadata().ok().filter(|m| m.is_file())?.len()))
+        })
         .collect();
     files.sort();
     files

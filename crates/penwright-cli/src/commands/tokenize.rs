@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn pieces_are_seen() {
         let tokenizer = Tokenizer::train(tokenizer::Level::Char, &["The wind\tblew.\n"]);
-        let show = |text: &str| tokenizer.encode(text).iter().map(|&id| visible(&piece(&tokenizer, id))).collect::<Vec<_>>();
+        let show =
+            |text: &str| tokenizer.encode(text).iter().map(|&id| visible(&piece(&tokenizer, id))).collect::<Vec<_>>();
         assert_eq!(show("T \n\t"), ["T", "␣", "↵", "⇥"]);
         assert_eq!(show("é")[0], "<|escape|>");
         assert_eq!(piece(&tokenizer, tokenizer.eot()), "<|endoftext|>");

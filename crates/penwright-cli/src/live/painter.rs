@@ -90,7 +90,12 @@ impl<S: Scene> Shared<S> {
     }
 
     /// Waits until something happens, at most for a time.
-    fn wait<'a>(&self, state: MutexGuard<'a, State<S>>, most: Duration, on: fn(&State<S>) -> bool) -> MutexGuard<'a, State<S>> {
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State<S>>,
+        most: Duration,
+        on: fn(&State<S>) -> bool,
+    ) -> MutexGuard<'a, State<S>> {
         let waited = self.changed.wait_timeout_while(state, most, |state| !on(state) && state.over.is_none());
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
