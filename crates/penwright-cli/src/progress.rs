@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use penwright::train::Event;
@@ -15,6 +15,8 @@ use crate::live::{Painter, View, can_paint};
 
 /// Seconds between plain lines of steps; `--verbose` shows them all.
 const PLAIN_EVERY: f64 = 2.0;
+/// What ends sooner, a wrong setting for one, shows no view.
+const SHOWN: Duration = Duration::from_millis(200);
 
 /// Shows the training of one model.
 pub(crate) struct Progress {
@@ -26,7 +28,7 @@ enum Shown {
     Nothing,
     Json(io::Result<()>),
     Plain { verbose: bool, last: Option<Instant> },
-    Live { painter: Painter<View>, stop: Arc<AtomicBool> },
+    Live(Painter<View>),
 }
 
 impl Progress {
@@ -44,10 +46,9 @@ impl Progress {
         } else if cli.quiet {
             Shown::Nothing
         } else if can_paint() {
-            let mut view = View::new(title, budget.map(|b| b.as_secs_f64()));
+            let mut view = View::new(title, budget.map(|b| b.as_secs_f64()), stop.clone());
             view.recall(record);
-            let painter = Painter::new(view, cli.color.on(&io::stderr()), Duration::ZERO);
-            Shown::Live { painter, stop: stop.clone() }
+            Shown::Live(Painter::new(view, cli.color.on(&io::stderr()), SHOWN))
         } else {
             Shown::Plain { verbose: cli.verbose, last: None }
         };
@@ -74,18 +75,14 @@ impl Progress {
                 }
                 eprintln!("{text}");
             }
-            Shown::Live { painter, stop } => {
+            Shown::Live(painter) => {
                 let above = match event {
                     Event::Eval { .. } => validation_line(&text),
                     Event::Sample { .. } => text.lines().map(|l| Line::raw(l.to_string()).dim()).collect(),
                     _ => Vec::new(),
                 };
-                let stopping = stop.load(Ordering::Relaxed);
                 painter.update(|view, clock| {
                     view.on_event(event, clock);
-                    if stopping {
-                        view.stopping();
-                    }
                     above
                 });
             }
@@ -99,13 +96,13 @@ impl Progress {
     pub(crate) fn finish(self) -> io::Result<()> {
         match self.shown {
             Shown::Json(written) => written,
-            Shown::Live { mut painter, .. } => {
-                painter.end(true);
-                let mut summary = Vec::new();
+            Shown::Live(mut painter) => {
+                let (mut begun, mut summary) = (false, Vec::new());
                 painter.update(|view, _| {
-                    summary = view.summary();
+                    (begun, summary) = (view.has_begun(), view.summary());
                     Vec::new()
                 });
+                painter.end(begun);
                 summary.iter().for_each(|line| eprintln!("{line}"));
                 Ok(())
             }
@@ -163,11 +160,11 @@ impl Lines {
                 }
                 let start = self.start(*step, *elapsed_s);
                 let mark = if best { BEST } else { "" };
-                format!("{start}  validation {val_loss:.4}  {val_bits_per_char:.4} bits per character{mark}")
+                format!("{start}  validation {val_loss:.4}  {val_bits_per_char:.4} bits/char{mark}")
             }
             Event::Sample { text, .. } => {
-                let lines =
-                    text.trim_end().lines().map(|line| format!("    │ {}", printable(line)).trim_end().to_string());
+                let text = if text.trim().is_empty() { "(nothing)" } else { text.trim_end() };
+                let lines = text.lines().map(|line| format!("    │ {}", printable(line)).trim_end().to_string());
                 lines.collect::<Vec<_>>().join("\n")
             }
             Event::Done { run, reason, steps, tokens, elapsed_s, best_val_loss, best_val_bits_per_char, .. } => {
@@ -188,7 +185,7 @@ impl Lines {
     /// The columns that steps and validations share.
     fn start(&self, step: u64, elapsed: f64) -> String {
         let (steps, percent) = match self.steps {
-            Some(total) if total > 0 => (format!("/{total}"), format!("{:>3} %", 100 * step / total)),
+            Some(total) if total > 0 => (format!("/{total}"), format!("{:>3} %", step.saturating_mul(100) / total)),
             _ => (String::new(), "     ".into()),
         };
         let wide = self.steps.map_or(6, |s| s.to_string().len());

@@ -28,8 +28,8 @@ pub(super) fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
         Dataset::default().data(data).marker(marker).graph_type(form).style(Style::new().fg(color))
     };
     let sets = vec![
-        set(train, fine, GraphType::Scatter, TRAIN),
         set(val, fine, GraphType::Line, VAL),
+        set(train, fine, if train.len() < 60 { GraphType::Line } else { GraphType::Scatter }, TRAIN),
         set(val, Marker::Dot, GraphType::Scatter, VAL),
         set(&best, Marker::Custom('★'), GraphType::Scatter, BEST),
     ];
@@ -39,8 +39,11 @@ pub(super) fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
         0..7 => vec![label(y[0]), label(y[1])],
         _ => (0..=2).map(|i| label(y[0] + f64::from(i) / 2.0 * (y[1] - y[0]))).collect(),
     };
-    let step = |part: f64| Span::raw(thousands((part * x[1]) as u64)).dim();
-    let x_labels = if area.width < 50 { vec![step(0.0), step(1.0)] } else { vec![step(0.0), step(0.5), step(1.0)] };
+    let step = |part: f64, unit: &str| Span::raw(format!("{}{unit}", thousands((part * x[1]) as u64))).dim();
+    let mut x_labels = vec![step(0.0, ""), step(0.5, ""), step(1.0, " steps")];
+    if area.width < 50 {
+        x_labels.remove(1);
+    }
     Chart::new(sets)
         .legend_position(None)
         .x_axis(Axis::default().bounds(x).labels(x_labels).style(Style::new().dim()))

@@ -1,5 +1,8 @@
 //! What is known of a training as it goes: events in, numbers to show out.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use penwright::train::Event;
 
 /// Points that a curve keeps; beyond them neighbours are averaged.
@@ -91,13 +94,14 @@ pub(crate) struct View {
     pub(super) best: Option<Validation>,
     pub(super) sample: Option<(u64, String)>,
     pub(super) end: Option<End>,
-    pub(super) stopping: bool,
+    stop: Arc<AtomicBool>,
 }
 
 impl View {
-    /// A view of a model that is about to be trained; `budget` in seconds, where there is one.
-    pub(crate) fn new(title: impl Into<String>, budget: Option<f64>) -> Self {
-        View { title: title.into(), budget, ..View::default() }
+    /// A view of a model that is about to be trained; `budget` in seconds, where there is one. `stop` is raised when
+    /// the person asks to stop.
+    pub(crate) fn new(title: impl Into<String>, budget: Option<f64>, stop: Arc<AtomicBool>) -> Self {
+        View { title: title.into(), budget, stop, ..View::default() }
     }
 
     /// Takes up what the record says that happened before a resumed run stopped.
@@ -157,9 +161,14 @@ impl View {
         }
     }
 
-    /// Ctrl-C was pressed: the step at hand is finished and saved.
-    pub(crate) fn stopping(&mut self) {
-        self.stopping = true;
+    /// Whether training has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.plan.is_some()
+    }
+
+    /// Whether the person asked to stop: the step at hand is finished and saved.
+    pub(super) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// Steps after a checkpoint are taken again.
@@ -204,7 +213,7 @@ impl View {
 
     /// What is going on, where the bar does not tell.
     pub(super) fn state(&self) -> &'static str {
-        match (&self.end, self.stopping) {
+        match (&self.end, self.stopping()) {
             (Some(end), _) if end.reason == "interrupted" => "interrupted, saved",
             (Some(end), _) if end.reason == "patience" => "stopped: no longer improving",
             (Some(_), _) => "done",
@@ -238,7 +247,7 @@ pub(crate) mod tests {
         Event::Step {
             step,
             steps: Some(1000),
-            tokens: step * 768,
+            tokens: step.wrapping_mul(768),
             epoch: 0.1,
             elapsed_s,
             train_loss,
@@ -267,7 +276,7 @@ pub(crate) mod tests {
 
     #[test]
     fn time_left_follows_the_pace_and_the_clock() {
-        let mut view = View::new("tiny", None);
+        let mut view = View::new("tiny", None, Default::default());
         assert_eq!((view.ratio(0.0), view.left(0.0)), (None, None));
         view.on_event(&plan(Some(1000), 0), 1.0);
         view.on_event(&step(100, 10.0, 3.0), 11.0);
@@ -279,7 +288,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_resumed_run_counts_its_own_pace_only() {
-        let mut view = View::new("tiny", None);
+        let mut view = View::new("tiny", None, Default::default());
         view.recall(&[plan(Some(1000), 0), step(490, 300.0, 3.0), eval(490, 301.0, 3.0), step(510, 310.0, 2.0)]);
         view.on_event(&plan(Some(1000), 500), 5.0);
         assert_eq!(view.train.points.len(), 1, "what comes after the checkpoint is forgotten");
@@ -292,7 +301,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_budget_tells_the_time_before_the_steps_are_known() {
-        let mut view = View::new("tiny", Some(100.0));
+        let mut view = View::new("tiny", Some(100.0), Default::default());
         view.on_event(&plan(None, 0), 0.0);
         assert_eq!((view.ratio(25.0), view.left(25.0)), (Some(0.25), Some(75.0)));
         assert!(view.state().contains("measuring"));

@@ -123,3 +123,33 @@ pub(super) fn wrapped(line: Line<'static>, columns: u16) -> Vec<Line<'static>> {
     let rows = wrap(content, columns.saturating_sub(width(indent)).max(8));
     rows.into_iter().map(|row| Line::styled(format!("{indent}{row}"), style.unwrap_or_default())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn numbers_and_times() {
+        assert_eq!([0, 999, 1000, 1_003_854].map(thousands), ["0", "999", "1,000", "1,003,854"]);
+        assert_eq!([0.0, 999.0, 999.7, 28_600.0, 1_003_854.0].map(short), ["0", "999", "1.00 K", "28.6 K", "1.00 M"]);
+        assert_eq!([0.4, 59.6, 3723.0, f64::NAN].map(clock), ["0:00", "1:00", "1:02:03", "?"]);
+        assert_eq!([0.44, 42.0, 127.0, 3723.0].map(duration), ["0.4 s", "42 s", "2 min 07 s", "1 h 02 min"]);
+    }
+
+    #[test]
+    fn lines_are_indented_as_they_begin() {
+        let lines = wrapped(Line::raw("    │ one two three four"), 18);
+        assert_eq!(lines.iter().map(ToString::to_string).collect::<Vec<_>>(), ["    │ one two ", "    │ three four"]);
+    }
+
+    proptest! {
+        #[test]
+        fn wrapped_lines_fit_and_keep_their_words(text in "\\PC{0,60}", columns in 2usize..30) {
+            let lines = wrap(&text, columns);
+            prop_assert!(lines.iter().all(|line| width(line) <= columns), "{:?}", lines);
+            let letters = |text: &str| text.split_whitespace().collect::<String>();
+            prop_assert_eq!(letters(&lines.concat()), letters(&printable(&text)));
+        }
+    }
+}
