@@ -111,6 +111,9 @@ impl Recurrent {
 /// The cell alone, for decoding: `gates` `[B, 4H]` holds the sums a and becomes the activated gates; `cell_before`,
 /// `cell`, `hidden` are `[B, H]`.
 pub fn lstm_cell(gates: &mut [f32], cell_before: &[f32], cell: &mut [f32], hidden: &mut [f32], h: usize) {
+    if hidden.is_empty() {
+        return; // all streams have ended
+    }
     let batch = hidden.len() / h;
     let parts = (
         blocks_mut(gates, units(batch, h, 4)),
