@@ -43,7 +43,7 @@ pub(super) fn run(cli: &Cli, args: &Generate) -> Result<(), Failure> {
         true => write_json(&run, &prompt, &options, load_s)?,
         false => write_text(&run, &prompt, &options, args)?,
     };
-    if args.stats && !cli.quiet {
+    if args.stats {
         eprintln!("{}", stats(&generation, load_s));
     }
     match generation.was_cancelled() {

@@ -85,7 +85,8 @@ impl Lstm {
             let h = layer.hidden;
             b.gates.resize(n * 4 * h, 0.0);
             linear(&layer.input, p, &b.x, &mut b.gates, n, &mut b.scratch);
-            (b.hidden.clear(), b.cell.clear());
+            b.hidden.clear();
+            b.cell.clear();
             for &row in rows {
                 b.hidden.extend_from_slice(&streams[row].hidden[first..][..h]);
                 b.cell.extend_from_slice(&streams[row].cell[first..][..h]);
@@ -135,7 +136,9 @@ impl Lstm {
             let h = layer.hidden;
             b.gates.resize(n * 4 * h, 0.0);
             layer.input.forward(p, &b.x, &mut b.gates, n);
-            (b.hidden.clear(), b.cell.clear(), b.x.clear());
+            b.hidden.clear();
+            b.cell.clear();
+            b.x.clear();
             b.hidden.extend_from_slice(&streams[row].hidden[first..][..h]);
             b.cell.extend_from_slice(&streams[row].cell[first..][..h]);
             for t in 0..n {

@@ -69,7 +69,11 @@ fn agrees_with_scoring() {
     let model = model(24);
     let tokens: Vec<u32> = (0..25).map(token).collect();
     let mut expected = Vec::new();
-    model.score(&tokens, None, &mut |s| Ok(expected.extend(s.iter().map(|s| s.log_prob)))).unwrap();
+    let sink = &mut |scores: &[crate::model::TokenScore]| {
+        expected.extend(scores.iter().map(|score| score.log_prob));
+        Ok(())
+    };
+    model.score(&tokens, None, sink).unwrap();
     let mut session = model.session(1).unwrap();
     let stepped: Vec<f32> = (0..24)
         .map(|i| {
