@@ -13,6 +13,11 @@ use super::{Failure, name};
 use crate::args::{Cli, Compare};
 
 pub(super) fn run(cli: &Cli, args: &Compare) -> Result<(), Failure> {
+    // Better known before the work than after it.
+    let folder = args.html.as_ref().and_then(|path| path.parent()).filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Failure::Failed(format!("--html: there is no folder {}; create it first", name(missing))));
+    }
     let options = args.run.first().map_or(Ok(ReadOptions::default()), |run| Settings::read_options_of(run))?;
     let corpus = corpus::read(&args.text, &options, &mut |_| {})?;
     let mut known = Vec::new();

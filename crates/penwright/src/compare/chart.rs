@@ -84,10 +84,10 @@ impl LineChart {
                 (self.drawing(&Canvas::WIDE))
                 (self.drawing(&Canvas::NARROW))
                 ul.legend {
-                    @for (name, style, one) in self.entries() {
+                    @for (name, style, class_of_line) in self.entries() {
                         li {
                             svg class=(class(style)) viewBox="0 0 30 12" width="30" height="12" aria-hidden="true" {
-                                @if !one { path.line d="M1 6H29" {} }
+                                @if let Some(line) = class_of_line { path class=(line) d="M1 6H29" {} }
                                 (marker(style, 15.0, 6.0))
                             }
                             (name)
@@ -99,10 +99,10 @@ impl LineChart {
         }
     }
 
-    /// Name and style of what is drawn, and whether it is a single mark.
-    fn entries(&self) -> Vec<(&str, usize, bool)> {
-        let series = self.series.iter().map(|s| (s.name.as_str(), s.style, s.points.len() == 1));
-        series.chain(self.levels.iter().map(|(name, style, _)| (name.as_str(), *style, false))).collect()
+    /// Name and style of what is drawn, and the class of its line, if it has one.
+    fn entries(&self) -> Vec<(&str, usize, Option<&str>)> {
+        let series = self.series.iter().map(|s| (s.name.as_str(), s.style, (s.points.len() > 1).then_some("line")));
+        series.chain(self.levels.iter().map(|(name, style, _)| (name.as_str(), *style, Some("line level")))).collect()
     }
 
     fn drawing(&self, canvas: &Canvas) -> Markup {

@@ -34,7 +34,7 @@ impl<'a> Excerpt<'a> {
     }
 
     /// The text from the passage's beginning on, at most `chars` characters of it.
-    pub(super) fn from_start(&self, chars: usize) -> &'a str {
+    pub(super) fn opening(&self, chars: usize) -> &'a str {
         beginning(self.document.get(self.start..).unwrap_or(""), chars).trim_end()
     }
 
@@ -45,7 +45,7 @@ impl<'a> Excerpt<'a> {
 
     /// The passage.
     pub(super) fn passage(&self) -> &'a str {
-        self.from_start(self.chars)
+        self.opening(self.chars)
     }
 
     /// The passage's words in [`Excerpt::with_lead`], each with the white space before it.
@@ -90,7 +90,7 @@ mod tests {
     fn begins_a_paragraph() {
         let text = format!("{}\n\nIn the {}", "word ".repeat(500), "evening ".repeat(900));
         let excerpt = Excerpt::of(&["", &text], 13);
-        assert_eq!((excerpt.passage(), excerpt.from_start(6)), ("In the", "In the"));
+        assert_eq!((excerpt.passage(), excerpt.opening(6)), ("In the", "In the"));
         assert_eq!(excerpt.with_lead().len(), 2502 + 6);
     }
 }

@@ -211,7 +211,7 @@ pub fn compare(
         text: text.name.to_string(),
         models: Vec::new(),
         chars,
-        prompt: options.prompt.clone().unwrap_or_else(|| excerpt.from_start(PROMPT).to_string()),
+        prompt: options.prompt.clone().unwrap_or_else(|| excerpt.opening(PROMPT).to_string()),
         passage: excerpt.words().into_iter().filter_map(|word| whole.get(word).map(str::to_string)).collect(),
         reference: Reference::default(),
         options: options.clone(),
@@ -227,7 +227,7 @@ pub fn compare(
 
 fn reference(excerpt: &Excerpt<'_>, models: &[Entry], contenders: &[Contender]) -> Reference {
     let chars = models.iter().map(|m| m.sample.chars().count()).max().unwrap_or(0);
-    let natural = excerpt.from_start(chars);
+    let natural = excerpt.opening(chars);
     let training = contenders.iter().map(|c| &c.training).find(|t| !t.is_empty());
     Reference {
         distinct_2: variety::distinct(natural, 2),

@@ -99,9 +99,8 @@ impl Comparison {
     /// The table, a column a model, the best first; below it the verdict.
     pub fn table(&self) -> String {
         let (names, order) = (self.names(), self.ranking());
-        let head = order.iter().map(|&i| fit(&names[i], 24));
-        let mut table = Table::new(std::iter::once(String::new()).chain(head));
-        let rows: [(&str, &dyn Fn(&Entry) -> String); 12] = [
+        type Show<'a> = &'a dyn Fn(&Entry) -> String;
+        let rows: [(&str, Show<'_>); 12] = [
             ("model", &|m| format!("{}, {}", m.model, m.level)),
             ("parameters", &|m| count(m.params)),
             ("bits per character", &|m| format!("{:.3}", m.bits_per_char)),
@@ -115,6 +114,8 @@ impl Comparison {
             ("repeated four-word runs", &|m| known(m.repetition, percent)),
             ("longest copied passage", &|m| known(m.longest_copy_chars, characters)),
         ];
+        let head = order.iter().map(|&i| fit(&names[i], 24));
+        let mut table = Table::new(std::iter::once(String::new()).chain(head));
         for (name, show) in rows {
             table.row(std::iter::once(name.to_string()).chain(order.iter().map(|&i| show(&self.models[i]))));
         }

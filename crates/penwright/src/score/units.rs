@@ -32,7 +32,7 @@ pub fn units(text: &str, unit: Unit) -> Vec<Range<usize>> {
         Unit::Word => words(text),
         Unit::Sentence => sentences(text),
         Unit::Paragraph => paragraphs(text),
-        Unit::Token | Unit::Text => vec![0..text.len()],
+        Unit::Token | Unit::Text => std::iter::once(0..text.len()).collect(),
     };
     parts.retain(|range| !range.is_empty());
     parts

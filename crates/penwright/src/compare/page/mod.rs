@@ -129,7 +129,7 @@ fn bars(comparison: &Comparison, names: &[String]) -> Markup {
             div.four {
                 (chart("Bits per character", "less is better", &|m| Some(m.bits_per_char), &|x| format!("{x:.3}")))
                 (chart("Training time", "less is better", &|m| m.train_seconds, &duration))
-                (chart("Writing speed", "characters a second, more is better", &|m| m.decode_chars_per_s, &|x| count(x.round() as u64)))
+                (chart("Writing speed", "characters/s, more is better", &|m| m.decode_chars_per_s, &|x| count(x.round() as u64)))
                 (chart("Size on disk", "less is better", &|m| Some(m.size_bytes as f64), &|x| crate::error::bytes(x as u64)))
             }
         },

@@ -14,7 +14,7 @@ pub(super) fn header(comparison: &Comparison, names: &[String], title: &str) -> 
             p.lede { (comparison.verdict()) }
             dl.tiles {
                 (tile(comparison, names, "Predicts best", &|m| Some(m.bits_per_char), &|x| format!("{x:.2} bits a character")))
-                (tile(comparison, names, "Trained soonest", &|m| m.train_seconds, &duration))
+                (tile(comparison, names, "Quickest to train", &|m| m.train_seconds, &duration))
                 (tile(comparison, names, "Writes fastest", &|m| m.decode_chars_per_s.map(|r| -r), &|x| {
                     format!("{} characters a second", count((-x).round() as u64))
                 }))
