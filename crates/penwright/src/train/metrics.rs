@@ -5,6 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::Event;
+use crate::files;
 use crate::{Error, Result};
 
 const FILE: &str = "metrics.jsonl";
@@ -50,4 +51,16 @@ pub fn read_metrics(run: &Path) -> Result<Vec<Event>> {
     let path = run.join(FILE);
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// Writes the record's samples, oldest first, as a text for people; nothing when there are none.
+pub(super) fn write_samples(run: &Path) -> Result<()> {
+    let samples: String = read_metrics(run)?
+        .iter()
+        .filter_map(|event| match event {
+            Event::Sample { step, text } => Some(format!("=== step {step}\n\n{}\n\n", text.trim_end())),
+            _ => None,
+        })
+        .collect();
+    if samples.is_empty() { Ok(()) } else { files::write(&run.join("samples.txt"), samples.as_bytes()) }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Progress};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, write_samples};
 use super::{AdamW, Batches, Data, Event, TrainOptions, global_norm};
 use crate::generate::{GenerateOptions, Length as TextLength, Sampling, generate};
 use crate::layers::Dropout;
@@ -212,6 +212,7 @@ impl Trainer<'_> {
             params: self.model.num_params(),
         };
         self.emit(done)?;
+        write_samples(&self.out)?;
         Ok(outcome)
     }
 
