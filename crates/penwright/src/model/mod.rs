@@ -99,12 +99,12 @@ pub trait Trainable: LanguageModel {
 
     /// Forward and backward over `batch` texts of `tokens.len() / batch` tokens each: adds the gradients of the
     /// mean loss to `grads` and returns that loss in nats a token. A recurrent model carries its state on from
-    /// the call before (the streams continue) until [`Trainable::reset_streams`].
+    /// the call before (the streams continue) until [`Trainable::reset_stream`].
     fn train_step(&mut self, tokens: &[u32], targets: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout)
     -> f64;
 
-    /// Forgets the carried state of the streams.
-    fn reset_streams(&mut self);
+    /// Forgets the carried state of one stream.
+    fn reset_stream(&mut self, stream: usize);
 
     /// The state carried from step to step, flat; empty for a model that has none or has just begun.
     fn carried(&self) -> Vec<f32> {

@@ -39,9 +39,16 @@ impl<'a> Batches<'a> {
         ((self.tokens.len() - 1) / self.batch / self.context) as u64
     }
 
-    /// Whether the streams begin anew at this step, counted from zero.
-    pub fn begins_pass(&self, step: u64) -> bool {
-        self.kind == ModelKind::Lstm && step.is_multiple_of(self.steps_per_pass())
+    /// The step of its pass at which stream `b` of an LSTM is. The streams' beginnings are spread evenly over a pass, so
+    /// that what follows an empty state is learned all the time and not once a pass.
+    fn step_of_stream(&self, step: u64, b: usize) -> u64 {
+        let steps = self.steps_per_pass();
+        (step + b as u64 * steps / self.batch as u64) % steps
+    }
+
+    /// Whether stream `b` begins anew at this step, counted from zero, with an empty state.
+    pub fn begins(&self, step: u64, b: usize) -> bool {
+        self.kind == ModelKind::Lstm && (step == 0 || self.step_of_stream(step, b) == 0)
     }
 
     /// Where the n-th window begins: multiples of the golden ratio, modulo one, from a random start. They spread over
@@ -53,19 +60,21 @@ impl<'a> Batches<'a> {
         (u128::from(point) * places >> 64) as usize
     }
 
-    /// Inputs and targets of a step, each `[batch · context]`. An LSTM reads `batch` parallel streams on and on;
-    /// a GPT-2 reads windows spread over the text.
+    /// Inputs and targets of a step, each `[batch · context]`. An LSTM reads `batch` parallel streams on and on, each
+    /// begun by the end-of-text token wherever in the text it begins; a GPT-2 reads windows spread over the text.
     pub fn get(&self, step: u64, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) {
         inputs.clear();
         targets.clear();
         for b in 0..self.batch {
             let start = if self.kind == ModelKind::Lstm {
                 let stream = (self.tokens.len() - 1) / self.batch;
-                b * stream + (step % self.steps_per_pass()) as usize * self.context
+                b * stream + self.step_of_stream(step, b) as usize * self.context
             } else {
                 self.window(step * self.batch as u64 + b as u64)
             };
-            inputs.extend(&self.tokens[start..start + self.context]);
+            let first = if self.begins(step, b) { 0 } else { start };
+            inputs.push(self.tokens[first]);
+            inputs.extend(&self.tokens[start + 1..start + self.context]);
             targets.extend(&self.tokens[start + 1..start + self.context + 1]);
         }
     }
@@ -77,19 +86,26 @@ mod tests {
 
     #[test]
     fn streams_continue_and_targets_follow() {
-        let tokens: Vec<u32> = (0..103).collect();
+        const END: u32 = 999;
+        let tokens: Vec<u32> = std::iter::once(END).chain(1..103).collect();
         let batches = Batches::new(&tokens, 2, 10, ModelKind::Lstm, 1).unwrap();
         let (mut x, mut y) = (vec![], vec![]);
-        let mut last = vec![];
-        for step in 0..5 {
+        let (mut last, mut begun) = ([0; 2], [vec![], vec![]]);
+        for step in 0..10 {
             batches.get(step, &mut x, &mut y);
-            assert!(x.iter().zip(&y).all(|(x, y)| x + 1 == *y));
-            if step > 0 {
-                assert_eq!(last, [x[0], x[10]], "stream goes on at step {step}");
+            for b in 0..2 {
+                let (x, y) = (&x[b * 10..][..10], &y[b * 10..][..10]);
+                assert!(x[1..] == y[..9] && y.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+                if batches.begins(step, b) {
+                    assert_eq!(x[0], END);
+                    begun[b].push(step);
+                } else {
+                    assert_eq!(x[0], last[b], "stream {b} goes on at step {step}");
+                }
+                last[b] = y[9];
             }
-            last = vec![y[9], y[19]];
         }
-        assert!(batches.begins_pass(5) && !batches.begins_pass(4));
+        assert_eq!(begun, [vec![0, 5], vec![0, 3, 8]]);
     }
 
     #[test]

@@ -270,8 +270,8 @@ impl Trainer<'_> {
         self.grads.fill(0.0);
         for part in 0..options.accumulate as u64 {
             let batch = step * options.accumulate as u64 + part;
-            if self.batches.begins_pass(batch) {
-                self.model.reset_streams();
+            for stream in (0..options.batch).filter(|&b| self.batches.begins(batch, b)) {
+                self.model.reset_stream(stream);
             }
             self.batches.get(batch, &mut inputs, &mut targets);
             let dropout = Dropout::new(options.dropout, options.seed, batch);

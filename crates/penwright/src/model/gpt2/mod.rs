@@ -367,7 +367,7 @@ impl Trainable for Gpt2 {
         loss / tokens.len() as f64
     }
 
-    fn reset_streams(&mut self) {}
+    fn reset_stream(&mut self, _stream: usize) {}
 
     fn validate(&self, tokens: &[u32]) -> Result<f64> {
         Ok(mean_score(self, tokens, None)?.0)

@@ -340,8 +340,14 @@ impl Trainable for Lstm {
         loss / tokens.len() as f64
     }
 
-    fn reset_streams(&mut self) {
-        self.carried = State::default();
+    fn reset_stream(&mut self, stream: usize) {
+        let batch = self.carried.batch;
+        for part in self.carried.hidden.iter_mut().chain(&mut self.carried.cell) {
+            if stream < batch {
+                let width = part.len() / batch;
+                part[stream * width..][..width].fill(0.0);
+            }
+        }
     }
 
     fn carried(&self) -> Vec<f32> {
