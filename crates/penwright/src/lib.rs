@@ -18,6 +18,7 @@ pub mod layers;
 pub mod model;
 pub mod run;
 pub mod tokenizer;
+pub mod tokens;
 pub mod train;
 
 pub use error::{Error, Result};
