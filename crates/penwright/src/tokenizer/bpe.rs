@@ -1,6 +1,11 @@
 //! Learning byte-pair merges (Sennrich et al. 2016) from a text, by the trainer of the crate `tokenizers`.
+//!
+//! The trainer's hash maps have random seeds and its words are counted in parallel, yet the result is one: counts are
+//! sums, and its queue orders pairs by count and then by id. Only a pair that stood in the queue twice could be taken
+//! in either order; that needs two merges that make the same token, and there are none: a merge is made everywhere,
+//! so a stretch of bytes that becomes one token is put together in the same way wherever it stands.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::{AddedToken, Trainer};
@@ -47,20 +52,11 @@ pub(super) fn train(texts: &[&str], vocab_size: Option<usize>) -> Result<ByteTok
     let mut tokens: Vec<String> = (0..=255).map(|byte| byte_char(byte).to_string()).collect();
     tokens.sort();
     tokens.insert(0, ENDOFTEXT.into());
-    let merges = unambiguous(merges);
     tokens.extend(merges.iter().map(|(a, b)| format!("{a}{b}")));
     let tokens: BTreeMap<String, u32> = tokens.into_iter().zip(0..).collect();
     let added = vec![Added { id: 0, content: ENDOFTEXT.into(), special: true }];
     ByteTokenizer::new(Vocabulary { level: Level::Bpe, scheme: Scheme::Gpt2, tokens, merges, added, eot: 0 })
         .map_err(|e| failed(&format!("it {e}")))
-}
-
-/// The merges up to the first that makes a token anew that another merge made already. Up to there the trainer's
-/// choices have one order, by count and then by id; after it, its queue can hold one pair twice, and which comes
-/// first hangs on its hash seeds.
-fn unambiguous(merges: Vec<(String, String)>) -> Vec<(String, String)> {
-    let mut made = HashSet::new();
-    merges.into_iter().take_while(|(a, b)| made.insert(format!("{a}{b}"))).collect()
 }
 
 fn pieces(part: &str) -> Vec<String> {

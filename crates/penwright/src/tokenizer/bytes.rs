@@ -66,19 +66,20 @@ impl ByteTokenizer {
             }
         }
         let (bytes, starts) = flatten(&by_id)?;
+        // Without the added tokens, which text never becomes.
+        let tokens: Vocab = tokens.into_iter().filter(|(token, _)| !names.contains(token.as_str())).collect();
         let mut byte_ids = [0; 256];
         for byte in 0..=255u8 {
-            let id = tokens.get(byte_char(byte).encode_utf8(&mut [0; 4]));
+            let id = tokens.get(&*byte_char(byte).encode_utf8(&mut [0; 4])).copied();
             byte_ids[usize::from(byte)] =
-                *id.ok_or_else(|| format!("lacks the byte {byte:#04x}; only byte-level BPE with all bytes is known"))?;
+                id.ok_or_else(|| format!("lacks the byte {byte:#04x}; only byte-level BPE with all bytes is known"))?;
         }
-        let id = |token: &String| tokens.get(token).copied().filter(|_| !names.contains(token.as_str()));
+        let id = |token: &str| tokens.get(token).copied();
         let pairs = merges.iter().map(|(a, b)| match (id(a), id(b), id(&format!("{a}{b}"))) {
             (Some(a), Some(b), Some(_)) => Ok((a, b)),
             _ => Err(format!("merges {a:?} and {b:?}, which are not tokens or make none")),
         });
         let pairs: Vec<(u32, u32)> = pairs.collect::<Result<_, _>>()?;
-        let tokens: Vocab = tokens.into_iter().collect();
         // The library's cache is never freed; `encode_part` has its own.
         let model = BPE::builder().vocab_and_merges(tokens, merges).cache_capacity(0);
         let model = model.ignore_merges(scheme == Scheme::Word).build().map_err(|e| format!("is unusable: {e}"))?;
@@ -176,8 +177,8 @@ impl ByteTokenizer {
         })
     }
 
-    /// Reads Hugging Face's format: byte-level BPE with GPT-2's pattern or the word level's. `eos` is the
-    /// end-of-text token where it is not [`ENDOFTEXT`]. The error says what is wrong, without a subject.
+    /// Reads Hugging Face's format: byte-level BPE with GPT-2's pattern or the word level's. `eos` names the
+    /// end-of-text token, else it is [`ENDOFTEXT`]. The error says what is wrong, without a subject.
     pub(super) fn from_json(json: &Value, eos: Option<&str>) -> Result<Self, String> {
         let model = &json["model"];
         let set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false)) && *value != json!("");
@@ -203,7 +204,7 @@ impl ByteTokenizer {
         let merges = model["merges"].as_array().ok_or("has no merges")?;
         let merges = merges.iter().map(merge).collect::<Option<_>>().ok_or("has a merge that is not a pair")?;
         let named = |name: &str| added.iter().find(|t| t.content == name).map(|t| t.id).or(tokens.get(name).copied());
-        let name = [Some(ENDOFTEXT), eos].into_iter().flatten().find(|name| named(name).is_some());
+        let name = [eos, Some(ENDOFTEXT)].into_iter().flatten().find(|name| named(name).is_some());
         let (Some(name), Some(eot)) = (name, name.and_then(named)) else {
             return Err(format!("has no end-of-text token; add {ENDOFTEXT} or name one as eos_token"));
         };

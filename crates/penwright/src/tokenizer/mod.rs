@@ -6,7 +6,8 @@
 //!
 //! `tokenizer.json` is Hugging Face's format. The crate `tokenizers` and Python's `PreTrainedTokenizerFast` give the
 //! same ids for every text, with two exceptions: `<|endoftext|>` in the text is their special token (it is text
-//! here), and a character level's unseen character is one `<|escape|>` there (three tokens a byte here).
+//! here), and a character level's unseen character is one `<|escape|>` there (three tokens a byte here). Python's
+//! regex engine may also class the newest characters of Unicode otherwise.
 
 mod bpe;
 mod bytes;

@@ -200,7 +200,7 @@ pub(super) fn safe_cut(text: &str, from: usize) -> usize {
 }
 
 /// Cuts a text into parts of about `size` bytes at the places that `cut` allows.
-pub(super) fn parts<'a>(text: &'a str, size: usize, cut: impl Fn(&str, usize) -> usize) -> Vec<&'a str> {
+pub(super) fn parts(text: &str, size: usize, cut: impl Fn(&str, usize) -> usize) -> Vec<&str> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
         let (part, after) = rest.split_at(if rest.len() <= size { rest.len() } else { cut(rest, size) });

@@ -121,3 +121,152 @@ fn broken_escapes_do_not_panic() {
         assert_eq!(tokenizer.decode(&tokens), text, "{tokens:?}");
     }
 }
+
+#[test]
+fn levels_are_named() {
+    for level in LEVELS {
+        assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
+        assert_eq!(serde_json::to_value(level).unwrap(), level.to_string());
+    }
+    assert!("Bpe".parse::<Level>().is_err());
+}
+
+/// A text of shared/data, or `None` with a word about it.
+fn shared(name: &str) -> Option<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
+    std::fs::read_to_string(&path).inspect_err(|e| eprintln!("skipped: {}: {e}", path.display())).ok()
+}
+
+#[test]
+fn gpt2_is_tiktokens() {
+    let theirs = tiktoken_rs::r50k_base().unwrap();
+    let ours = Tokenizer::gpt2().unwrap();
+    assert_eq!((ours.vocab_size(), ours.eot(), ours.piece(50256)), (50257, 50256, ENDOFTEXT.to_string()));
+    for id in 0..50256 {
+        assert_eq!(ours.decode_bytes(&[id]), theirs.decode_bytes(&[id]).unwrap(), "token {id}");
+    }
+    let hard = "fn main() {\n\tprintln!(\"{:>8}\", x_1 << 2); // 3.14e-10\r\n}\n\n\n\n👩‍👩‍👧 🏳️‍🌈 東京タワー한국어 ไทย\
+        \u{0}\u{1}\u{7f}\u{85}\u{a0}\u{200b} I'll we've DON'T o'clock 's ''' e\u{301} \u{301} <|endoftext|>\u{feff}²٣½ _a_ --";
+    let hard = format!("{hard}{}{}x{}\n{}", " ".repeat(700), "\n".repeat(90), "\t ".repeat(80), "aA".repeat(500));
+    let novels = ["novels/alice.txt", "tinyshakespeare.txt"].into_iter().filter_map(shared);
+    for text in novels.chain([hard]) {
+        assert!(ours.encode(&text) == theirs.encode_ordinary(&text), "{:.40}", text);
+    }
+}
+
+proptest! {
+    #[test]
+    fn gpt2_is_tiktokens_on_any_text(text in any_text()) {
+        let theirs = tiktoken_rs::r50k_base_singleton();
+        prop_assert_eq!(Tokenizer::gpt2().unwrap().encode(&text), theirs.encode_ordinary(&text));
+    }
+}
+
+#[test]
+fn bpe_learns_the_same_in_any_pool() {
+    let text = shared("novels/alice.txt").unwrap_or_else(|| STORY.repeat(50));
+    // Few distinct pairs, many of the same count.
+    let runs: String =
+        (0..4000).map(|i| ["b ", "a", "a", "ab", "a"][crate::layers::random(7, i) as usize % 5]).collect();
+    for text in [&text, &runs] {
+        let train = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let tokenizer = pool.install(|| Tokenizer::train(Level::Bpe, &[text, "and more"], None).unwrap());
+            let dir = tempfile::tempdir().unwrap();
+            tokenizer.save(dir.path()).unwrap();
+            std::fs::read(dir.path().join(FILE)).unwrap()
+        };
+        let first = train(1);
+        assert!([1, 2, 3].into_iter().all(|threads| train(threads) == first));
+    }
+}
+
+#[test]
+fn sizes_are_kept_and_refused() {
+    let text = shared("novels/alice.txt").unwrap_or_else(|| STORY.repeat(50));
+    for level in [Level::Word, Level::Bpe] {
+        for size in [257, 300, 350] {
+            assert_eq!(Tokenizer::train(level, &[&text], Some(size)).unwrap().vocab_size(), size, "{level}");
+        }
+        assert!(Tokenizer::train(level, &[&text], Some(256)).unwrap_err().to_string().starts_with("--vocab-size"));
+    }
+    assert!(Tokenizer::train(Level::Char, &[&text], Some(300)).is_err());
+    assert!(Tokenizer::train(Level::Gpt2, &[], Some(300)).is_err());
+    assert_eq!(Tokenizer::train(Level::Gpt2, &[], Some(50257)).unwrap().vocab_size(), 50257);
+    assert_eq!([30_000, 500_000, 1 << 30].map(default_bpe_vocab), [512, 2048, 8192]);
+}
+
+#[test]
+fn words_are_tokens_and_others_are_spelled() {
+    let tokenizer = Tokenizer::train(Level::Word, &[STORY], None).unwrap();
+    let pieces = |text: &str| tokenizer.encode(text).into_iter().map(|id| tokenizer.piece(id)).collect::<Vec<_>>();
+    assert_eq!(pieces(" sea bird 東京"), [" sea", " ", "b", "i", "r", "d", " 東", "京"]);
+    assert_eq!(pieces("wind’s"), ["w", "i", "n", "d", "’s"]);
+    assert_eq!(pieces("海"), ["\\xE6", "\\xB5", "\\xB7"]);
+    assert_eq!(tokenizer.suppressed().len(), 13);
+}
+
+#[test]
+fn spans_lie_between_characters() {
+    let tokenizer = Tokenizer::train(Level::Bpe, &["x"], None).unwrap();
+    let tokens = [&[tokenizer.eot()], &*tokenizer.encode("aé—")].concat();
+    assert_eq!(tokenizer.spans("aé—", &tokens), [0..0, 0..1, 1..1, 1..3, 3..3, 3..3, 3..6]);
+}
+
+#[test]
+fn files_made_elsewhere_load_and_broken_ones_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, json: &Value| std::fs::write(dir.path().join(name), json.to_string()).unwrap();
+    let tokenizer = Tokenizer::train(Level::Bpe, &[STORY], Some(300)).unwrap();
+    tokenizer.save(dir.path()).unwrap();
+    let good = read_json(&dir.path().join(FILE)).unwrap();
+    let change = |change: &dyn Fn(&mut Value)| {
+        let mut json = good.clone();
+        change(&mut json);
+        write(FILE, &json);
+        Tokenizer::load(dir.path()).map_err(|e| e.to_string())
+    };
+    let same = |loaded: Result<Tokenizer, String>| assert_eq!(loaded.unwrap().encode(STORY), tokenizer.encode(STORY));
+    // Merges as pairs; then end-of-text under another name and GPT-2's pattern as tiktoken writes it.
+    same(change(&|json| {
+        for merge in json["model"]["merges"].as_array_mut().unwrap() {
+            *merge = merge.as_str().unwrap().split(' ').collect::<Vec<_>>().into();
+        }
+    }));
+    write(CONFIG, &json!({ "eos_token": { "content": "</s>" } }));
+    same(change(&|json| {
+        json["added_tokens"][0]["content"] = "</s>".into();
+        let vocab = json["model"]["vocab"].as_object_mut().unwrap();
+        vocab.remove(ENDOFTEXT);
+        vocab.insert("</s>".into(), 0.into());
+        json["pre_tokenizer"] = json!({ "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": split::GPT2_PATTERN_ALIKE }, "behavior": "Isolated" },
+            { "type": "ByteLevel", "add_prefix_space": false, "use_regex": false } ] });
+    }));
+    for (what, how) in [
+        (
+            "is no byte-level BPE",
+            (&|json: &mut Value| json["normalizer"] = json!({ "type": "NFC" })) as &dyn Fn(&mut Value),
+        ),
+        ("is no byte-level BPE", &|json| json["model"]["type"] = "Unigram".into()),
+        ("not GPT-2's", &|json| json["pre_tokenizer"] = json!({ "type": "Whitespace" })),
+        ("lacks the byte", &|json| _ = json["model"]["vocab"].as_object_mut().unwrap().remove("~")),
+        ("merges", &|json| json["model"]["merges"][0] = "zz qq".into()),
+        ("not a pair", &|json| json["model"]["merges"][0] = json!(["a", "b", "c"])),
+        ("two tokens", &|json| json["model"]["vocab"]["a"] = 7.into()),
+        ("ids up to", &|json| json["model"]["vocab"]["a"] = 4_000_000_000u32.into()),
+        ("id that is none", &|json| json["model"]["vocab"]["a"] = json!(-1)),
+        ("no byte-level token", &|json| json["model"]["vocab"]["東"] = 300.into()),
+        ("no vocabulary", &|json| json["model"]["vocab"] = Value::Null),
+        ("is no byte-level BPE", &|json| *json = json!([1, 2])),
+    ] {
+        let error = change(how).unwrap_err();
+        assert!(error.contains(what) && error.contains(FILE), "{what}: {error}");
+    }
+    let chars = Tokenizer::train(Level::Char, &[STORY], None).unwrap();
+    chars.save(dir.path()).unwrap();
+    let mut json = read_json(&dir.path().join(FILE)).unwrap();
+    json["model"]["vocab"]["T"] = 9999.into();
+    write(FILE, &json);
+    assert!(Tokenizer::load(dir.path()).unwrap_err().to_string().contains("damaged character tokenizer"));
+}
