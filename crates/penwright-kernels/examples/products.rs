@@ -24,11 +24,25 @@ fn theirs(c: &mut [f32], a: &[f32], b: &[f32], (m, n, k): (usize, usize, usize),
     // SAFETY: the slices are as long as the shapes say.
     unsafe {
         gemm::gemm(
-            m, n, k,
-            c.as_mut_ptr(), 1, n as isize, false,
-            a.as_ptr(), a_col as isize, a_row as isize,
-            b.as_ptr(), b_col as isize, b_row as isize,
-            1.0, 1.0, false, false, false, gemm::Parallelism::Rayon(0),
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            n as isize,
+            false,
+            a.as_ptr(),
+            a_col as isize,
+            a_row as isize,
+            b.as_ptr(),
+            b_col as isize,
+            b_row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::Rayon(0),
         );
     }
 }

@@ -15,7 +15,7 @@ pub use math::{dot, exp, random, sigmoid, tanh};
 pub use matmul::{Init, Matrix, Packed, matmul, product, product_here};
 pub use parts::{BlockMut, Cut, Parts, blocks_mut, chunks, chunks_mut, each};
 pub use rows::{
-    AdamStep, adamw, add, add_columns, causal_probabilities, causal_softmax, cross_entropy, dropout, gelu, gelu_backward,
-    layer_norm, layer_norm_backward, log_softmax, softmax_backward, sum_squares,
+    AdamStep, adamw, add, add_columns, causal_probabilities, causal_softmax, cross_entropy, dropout, gelu,
+    gelu_backward, layer_norm, layer_norm_backward, log_softmax, softmax_backward, sum_squares,
 };
 pub use team::{run, team};
