@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use crate::isa::{Isa, dispatched, isa};
 use crate::math::{dot, fma};
 use crate::parts::{BlockMut, Cut, blocks_mut, chunks_mut, each};
-use crate::tile::{Start, Tile, multiply_tile, panel, tile_rows};
+use crate::tile::{MAX_PANEL, Start, Tile, multiply_tile, panel, tile_rows};
 
 /// A read-only matrix: `rows × cols` elements of a slice, by strides counted in elements.
 #[derive(Clone, Copy, Debug)]
@@ -184,7 +184,7 @@ impl Left {
 /// Elements that a task of packing moves at least.
 const TASK_ELEMENTS: usize = 1 << 14;
 /// Multiplications and additions of a task of a product.
-const TASK_FLOPS: usize = 1 << 21;
+const TASK_FLOPS: usize = 1 << 19;
 /// The inner dimension is cut into equal parts of at most this.
 const INNER: usize = 512;
 /// Elements of B that stay in the second cache.
@@ -232,7 +232,7 @@ pub fn product(c: &mut [f32], init: Init<'_>, a: Matrix<'_>, b: Matrix<'_>) {
     } else {
         Left::of(a)
     };
-    let tasks = (m * n * k / TASK_FLOPS).clamp(1, 64);
+    let tasks = (m * n * k / TASK_FLOPS).clamp(1, 128);
     let tiles = m.div_ceil(step);
     let block_rows = tiles.div_ceil(tiles.min(tasks)) * step;
     let across = tasks.div_ceil(m.div_ceil(block_rows));
@@ -258,7 +258,7 @@ const FEW_ROWS_COLS: usize = 256;
 /// A product of few rows, B read where it lies: as dot products when its columns are contiguous, else row by row.
 fn few_rows(c: &mut [f32], init: Init<'_>, a: Matrix<'_>, b: Matrix<'_>) {
     let (m, n) = (a.rows, b.cols);
-    let task_cols = (TASK_FLOPS / 16 / (m * a.cols).max(1)).next_multiple_of(FEW_ROWS_COLS).max(FEW_ROWS_COLS);
+    let task_cols = (TASK_FLOPS / 4 / (m * a.cols).max(1)).next_multiple_of(FEW_ROWS_COLS).max(FEW_ROWS_COLS);
     let cut = Cut { rows: m, cols: n, block_rows: m, groups: 1, block_cols: task_cols };
     each(blocks_mut(c, cut), |task, mut block| {
         for i in 0..m {
@@ -323,57 +323,75 @@ pub fn product_here(c: &mut BlockMut<'_>, init: Init<'_>, a: Matrix<'_>, b: Matr
 
 /// Tiles of `step` rows, each `[k][step]`; the last one's missing rows are left as they were.
 fn pack_left(out: &mut Vec<f32>, a: Matrix<'_>, step: usize) {
+    // A task reads some lines of each row of the transpose, and writes no more tiles than a cache set has ways.
+    const TILES: usize = 8;
+    const ROWS: usize = 128;
     let (tiles, k) = (a.rows.div_ceil(step), a.cols);
     let len = tiles * step * k;
     if out.len() < len {
         out.resize(len, 0.0);
     }
-    let group = (TASK_ELEMENTS / (k * step).max(1)).max(1);
-    each(chunks_mut(&mut out[..len], group * k * step), |task, part| {
-        let first = task * group * step;
-        let rows = (part.len() / k).min(a.rows - first);
-        // Row by row of the transpose, which lies in memory that way; a task's tiles take turns.
-        for l in 0..k {
-            let from = &a.data[l * a.col_stride + first * a.row_stride..];
-            for (tile, start) in (0..rows).step_by(step).enumerate() {
-                let to = &mut part[(tile * k + l) * step..][..step.min(rows - start)];
+    let cut = Cut { rows: tiles, cols: k * step, block_rows: TILES, groups: 1, block_cols: ROWS * step };
+    let across = k.div_ceil(ROWS);
+    each(blocks_mut(&mut out[..len], cut), |task, mut block| {
+        let (first_tile, first_k) = (task / across * TILES, task % across * ROWS);
+        for l in 0..block.width() / step {
+            for tile in 0..block.rows() {
+                let first = (first_tile + tile) * step;
+                let from = &a.data[(first_k + l) * a.col_stride + first * a.row_stride..];
+                let [to] = block.row(tile);
+                let to = &mut to[l * step..][..step.min(a.rows - first)];
                 if a.row_stride == 1 {
-                    to.copy_from_slice(&from[start..][..to.len()]);
+                    copy(to, from);
                 } else {
-                    to.iter_mut()
-                        .zip(from[start * a.row_stride..].iter().step_by(a.row_stride))
-                        .for_each(|(t, f)| *t = *f);
+                    to.iter_mut().zip(from.iter().step_by(a.row_stride)).for_each(|(t, f)| *t = *f);
                 }
             }
         }
     });
 }
 
+/// Copies the first values of `from`: the lengths that tiles have without a call.
+#[inline(always)]
+fn copy(to: &mut [f32], from: &[f32]) {
+    macro_rules! of_length {
+        ($($n:literal)+) => {
+            $(if let (Ok(to), Some(from)) = (<&mut [f32; $n]>::try_from(&mut *to), from.first_chunk()) {
+                *to = *from;
+                return;
+            })+
+        };
+    }
+    of_length!(12 32 16);
+    let len = to.len();
+    to.copy_from_slice(&from[..len]);
+}
+
 /// `[k, n ≤ width]` to `[k][width]`, filled up with zeros.
 fn pack_panel(b: Matrix<'_>, out: &mut [f32], width: usize) {
-    const ROWS: usize = 64;
+    const ROWS: usize = 16;
     if b.col_stride == 1 {
         for (l, out) in out.chunks_exact_mut(width).enumerate() {
             let (values, rest) = out.split_at_mut(b.cols);
-            values.copy_from_slice(&b.data[l * b.row_stride..][..b.cols]);
-            rest.fill(0.0);
+            copy(values, &b.data[l * b.row_stride..]);
+            rest.iter_mut().for_each(|x| *x = 0.0);
         }
         return;
     }
     for (block, out) in out.chunks_mut(ROWS * width).enumerate() {
-        for j in 0..width {
-            let to = out[j..].iter_mut().step_by(width);
-            if j >= b.cols {
-                to.for_each(|to| *to = 0.0);
-                continue;
-            }
+        let mut square = [[0.0; MAX_PANEL]; ROWS];
+        for j in 0..b.cols {
             let from = &b.data[block * ROWS * b.row_stride + j * b.col_stride..];
-            if b.row_stride == 1 {
-                to.zip(from).for_each(|(to, from)| *to = *from);
-            } else {
-                to.zip(from.iter().step_by(b.row_stride)).for_each(|(to, from)| *to = *from);
+            match from.first_chunk::<ROWS>() {
+                Some(from) if b.row_stride == 1 => {
+                    for l in 0..ROWS {
+                        square[l][j] = from[l];
+                    }
+                }
+                _ => square.iter_mut().zip(from.iter().step_by(b.row_stride)).for_each(|(row, x)| row[j] = *x),
             }
         }
+        out.chunks_exact_mut(width).zip(&square).for_each(|(out, row)| copy(out, row));
     }
 }
 

@@ -112,9 +112,9 @@ impl Team {
     }
 }
 
-/// Waits a moment; after some tens of microseconds lets other programs have the core.
+/// Waits a moment; after about a hundred microseconds lets other programs have the core.
 fn wait(idle: &mut u32) {
-    if *idle < 1000 {
+    if *idle < 10_000 {
         *idle += 1;
         std::hint::spin_loop();
     } else {

@@ -19,7 +19,7 @@ pub(crate) enum Start {
 /// Most rows of a tile.
 pub(crate) const MR: usize = 12;
 /// Most columns of a panel.
-const MAX_PANEL: usize = 32;
+pub(crate) const MAX_PANEL: usize = 32;
 
 /// Columns of a panel.
 pub(crate) fn panel(isa: Isa) -> usize {

@@ -60,10 +60,15 @@ impl Dropout {
         if !self.is_on() {
             return d;
         }
-        each((chunks_mut(memory, TASK), chunks(d, TASK)), |task, (to, from)| {
-            to.copy_from_slice(from);
-            self.apply_here(to, task * TASK);
-        });
+        self.copy(d, memory);
         memory
+    }
+
+    /// `y = dropout(x)`.
+    pub(crate) fn copy(self, x: &[f32], y: &mut [f32]) {
+        each((chunks_mut(y, TASK), chunks(x, TASK)), |task, (y, x)| {
+            y.copy_from_slice(x);
+            self.apply_here(y, task * TASK);
+        });
     }
 }

@@ -6,7 +6,7 @@ mod session;
 use std::ops::Range;
 use std::sync::Arc;
 
-use penwright_kernels::{add, chunks_mut, each, team};
+use penwright_kernels::{add, chunks, chunks_mut, each, team};
 use serde::{Deserialize, Serialize};
 
 use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
@@ -211,10 +211,10 @@ impl Gpt2 {
         let c = self.config.width;
         let wte = &self.params.data[self.token_embedding.clone()];
         let wpe = &self.params.data[self.position_embedding.clone()];
-        for (row, (x, &token)) in x.chunks_exact_mut(c).zip(tokens).enumerate() {
-            x.copy_from_slice(&wte[token as usize * c..][..c]);
+        each((chunks_mut(x, c), chunks(tokens, 1)), |row, (x, token)| {
+            x.copy_from_slice(&wte[token[0] as usize * c..][..c]);
             add(x, &wpe[(first + row % time) * c..][..c]);
-        }
+        });
     }
 
     /// Logits `[B · T, V]` into `s.logits`, keeping what the backward needs.

@@ -6,7 +6,7 @@ mod session;
 use std::ops::Range;
 use std::sync::Arc;
 
-use penwright_kernels::{Init, Matrix, matmul, product, team};
+use penwright_kernels::{Init, Matrix, add, matmul, product, team};
 use serde::{Deserialize, Serialize};
 
 use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
@@ -79,12 +79,10 @@ struct Saved {
     tokens: Vec<u32>,
     targets: Vec<u32>,
     layers: Vec<SavedLayer>,
-    last: Vec<f32>,
     logits: Vec<f32>,
     losses: Vec<f64>,
-    /// Gradients of a layer's outputs and of its inputs, `[T · B, ..]`.
+    /// Gradient of the last layer's outputs, `[T · B, H]`.
     d: Vec<f32>,
-    dx: Vec<f32>,
 }
 
 #[derive(Clone, Default)]
@@ -98,7 +96,9 @@ struct SavedLayer {
     cell: Vec<f32>,
     /// Gradient of the cell state, `[B, H]`.
     dcell: Vec<f32>,
-    /// `b_ih + b_hh`.
+    /// Gradient of x.
+    dx: Vec<f32>,
+    /// `b_ih + b_hh`, and the gradient of both.
     bias: Vec<f32>,
     recurrent: Recurrent,
 }
@@ -161,19 +161,20 @@ impl Lstm {
         let (rows, batch, e) = (tokens.len(), state.batch, self.config.embed);
         let p = &self.params.data;
         s.layers.resize_with(self.layers.len(), SavedLayer::default);
-        s.last.resize(rows * e, 0.0);
-        embed(&p[self.embedding.clone()], tokens, &mut s.last, e);
-        for (l, (layer, kept)) in self.layers.iter().zip(&mut s.layers).enumerate() {
-            std::mem::swap(&mut kept.x, &mut s.last);
-            layer.forward(p, kept, rows, batch, &mut state.hidden[l], &mut state.cell[l]);
-            s.last.clear();
-            s.last.extend_from_slice(&kept.hidden[batch * layer.hidden..]);
-            if l + 1 < self.layers.len() {
-                dropout.at(l as u64).apply(&mut s.last);
+        for (l, layer) in self.layers.iter().enumerate() {
+            let (below, kept) = s.layers.split_at_mut(l);
+            let kept = &mut kept[0];
+            kept.x.resize(rows * layer.input.inputs, 0.0);
+            match below.last() {
+                None => embed(&p[self.embedding.clone()], tokens, &mut kept.x, e),
+                Some(below) => {
+                    dropout.at(l as u64 - 1).copy(&below.hidden[batch * self.layers[l - 1].hidden..], &mut kept.x)
+                }
             }
+            layer.forward(p, kept, rows, batch, &mut state.hidden[l], &mut state.cell[l]);
         }
         s.logits.resize(rows * self.config.vocab, 0.0);
-        self.head.forward(p, &s.last, &mut s.logits, rows);
+        self.head.forward(p, outputs(&s.layers, batch * self.head.inputs), &mut s.logits, rows);
     }
 
     /// `s.logits` holds the gradient of the logits; adds the gradients of all parameters.
@@ -181,17 +182,23 @@ impl Lstm {
         let rows = tokens.len();
         let p = &self.params.data;
         s.d.resize(rows * self.head.inputs, 0.0);
-        self.head.backward_params(grads, &s.last, &s.logits, rows);
+        self.head.backward_params(grads, outputs(&s.layers, batch * self.head.inputs), &s.logits, rows);
         self.head.backward_input(p, &s.logits, &mut s.d, rows);
-        for (l, (layer, kept)) in self.layers.iter().zip(&mut s.layers).enumerate().rev() {
+        for (l, layer) in self.layers.iter().enumerate().rev() {
+            let (kept, above) = s.layers.split_at_mut(l + 1);
+            let d = above.first_mut().map_or(&mut s.d, |above| &mut above.dx);
             if l + 1 < self.layers.len() {
-                dropout.at(l as u64).apply(&mut s.d);
+                dropout.at(l as u64).apply(d);
             }
-            layer.backward(p, grads, kept, &mut s.d, &mut s.dx, batch);
-            std::mem::swap(&mut s.d, &mut s.dx);
+            layer.backward(p, grads, &mut kept[l], d, batch);
         }
-        embed_backward(&mut grads[self.embedding.clone()], tokens, &s.d, self.config.embed);
+        embed_backward(&mut grads[self.embedding.clone()], tokens, &s.layers[0].dx, self.config.embed);
     }
+}
+
+/// What the last layer puts out, which follows its state before the first step.
+fn outputs(layers: &[SavedLayer], before: usize) -> &[f32] {
+    layers.last().map_or(&[], |layer| &layer.hidden[before..])
 }
 
 impl Layer {
@@ -228,16 +235,8 @@ impl Layer {
         cell.copy_from_slice(&kept.cell[rows * h..]);
     }
 
-    /// Takes the gradient of the outputs `[T · B, H]` and sets that of the inputs.
-    fn backward(
-        &self,
-        p: &[f32],
-        grads: &mut [f32],
-        kept: &mut SavedLayer,
-        d: &mut [f32],
-        dx: &mut Vec<f32>,
-        batch: usize,
-    ) {
+    /// Takes the gradient of the outputs `[T · B, H]` (and uses it up) and sets that of the inputs.
+    fn backward(&self, p: &[f32], grads: &mut [f32], kept: &mut SavedLayer, d: &mut [f32], batch: usize) {
         let (h, step, rows) = (self.hidden, batch * self.hidden, d.len() / self.hidden);
         kept.dcell.clear();
         kept.dcell.resize(step, 0.0);
@@ -250,10 +249,15 @@ impl Layer {
         }
         let past = Matrix::new(&kept.hidden, rows, h);
         matmul(&mut grads[self.recurrent.clone()], true, Matrix::new(&kept.gates, rows, 4 * h).t(), past);
-        self.input.backward_params(grads, &kept.x, &kept.gates, rows);
-        add_rows(&mut grads[self.recurrent_bias.clone()], &kept.gates);
-        dx.resize(rows * self.input.inputs, 0.0);
-        self.input.backward_input(p, &kept.gates, dx, rows);
+        let x = Matrix::new(&kept.x, rows, self.input.inputs);
+        matmul(&mut grads[self.input.weight.clone()], true, Matrix::new(&kept.gates, rows, 4 * h).t(), x);
+        kept.bias.fill(0.0);
+        add_rows(&mut kept.bias, &kept.gates);
+        for bias in self.input.bias.iter().chain([&self.recurrent_bias]) {
+            add(&mut grads[bias.clone()], &kept.bias);
+        }
+        kept.dx.resize(rows * self.input.inputs, 0.0);
+        self.input.backward_input(p, &kept.gates, &mut kept.dx, rows);
     }
 }
 
