@@ -6,10 +6,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use penwright::train::Event;
+use ratatui::crossterm::style::Color as Crossterm;
 use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line, Span};
 
 use crate::args::Cli;
+use crate::color::Brush;
 use crate::live::words::{clock, printable, short, thousands};
 use crate::live::{Painter, View, can_paint};
 
@@ -27,7 +29,7 @@ pub(crate) struct Progress {
 enum Shown {
     Nothing,
     Json(io::Result<()>),
-    Plain { verbose: bool, last: Option<Instant> },
+    Plain { verbose: bool, brush: Brush, last: Option<Instant> },
     Live(Painter<View>),
 }
 
@@ -50,7 +52,7 @@ impl Progress {
             view.recall(record);
             Shown::Live(Painter::new(view, cli.color.on(&io::stderr()), SHOWN))
         } else {
-            Shown::Plain { verbose: cli.verbose, last: None }
+            Shown::Plain { verbose: cli.verbose, brush: cli.color.brush(&io::stderr()), last: None }
         };
         Progress { shown, lines: Lines::default() }
     }
@@ -66,14 +68,18 @@ impl Progress {
                     *written = writeln!(io::stdout(), "{line}");
                 }
             }
-            Shown::Plain { verbose, last } => {
+            Shown::Plain { verbose, brush, last } => {
                 if matches!(event, Event::Step { .. }) && !*verbose {
                     if last.is_some_and(|last| last.elapsed().as_secs_f64() < PLAIN_EVERY) {
                         return;
                     }
                     *last = Some(Instant::now());
                 }
-                eprintln!("{text}");
+                match event {
+                    Event::Eval { .. } => eprintln!("{}", brush.color(&text, Crossterm::Yellow)),
+                    Event::Sample { .. } => text.lines().for_each(|line| eprintln!("{}", brush.dim(line))),
+                    _ => eprintln!("{text}"),
+                }
             }
             Shown::Live(painter) => {
                 let above = match event {
@@ -151,7 +157,7 @@ impl Lines {
                 self.steps = steps.or(self.steps);
                 let rate = thousands(tokens_per_s.max(0.0) as u64);
                 let start = self.start(*step, *elapsed_s);
-                format!("{start}  training   {train_loss:.4}  lr {lr:.2e}  norm {grad_norm:<5.2}  {rate:>9} tokens/s")
+                format!("{start}  training   {train_loss:.4}  lr {lr:.2e}  norm {grad_norm:.2}  {rate:>7} tok/s")
             }
             Event::Eval { step, elapsed_s, val_loss, val_bits_per_char, .. } => {
                 let best = self.best.is_none_or(|best| val_loss < &best);
@@ -184,12 +190,9 @@ impl Lines {
 
     /// The columns that steps and validations share.
     fn start(&self, step: u64, elapsed: f64) -> String {
-        let (steps, percent) = match self.steps {
-            Some(total) if total > 0 => (format!("/{total}"), format!("{:>3} %", step.saturating_mul(100) / total)),
-            _ => (String::new(), "     ".into()),
-        };
+        let steps = self.steps.map_or(String::new(), |steps| format!("/{steps}"));
         let wide = self.steps.map_or(6, |s| s.to_string().len());
-        format!("step {step:>wide$}{steps}  {percent}  {:>7}", clock(elapsed))
+        format!("step {step:>wide$}{steps}  {:>7}", clock(elapsed))
     }
 }
 
@@ -204,7 +207,7 @@ mod tests {
         let plan = lines.of(&plan(Some(1000), 0));
         assert!(plan.contains("824,448 parameters; 1,003,854 tokens"), "{plan}");
         let (a, b) = (lines.of(&step(90, 9.0, 2.5)), lines.of(&step(1000, 75.0, 1.5)));
-        assert_eq!(a, "step   90/1000    9 %     0:09  training   2.5000  lr 1.00e-3  norm 0.50      81,240 tokens/s");
+        assert_eq!(a, "step   90/1000     0:09  training   2.5000  lr 1.00e-3  norm 0.50   81,240 tok/s");
         assert_eq!(a.len(), b.len());
         assert!(lines.of(&eval(100, 1.0, 2.0)).ends_with(BEST));
         assert!(!lines.of(&eval(200, 2.0, 2.1)).contains(BEST));

@@ -46,7 +46,7 @@ struct Findings {
 #[derive(Serialize)]
 struct Cache {
     name: String,
-    size: String,
+    bytes: u64,
     cores: Option<String>,
 }
 
@@ -183,7 +183,8 @@ fn caches() -> Vec<Cache> {
             _ => "",
         };
         let name = format!("L{}{kind}", read(index, "level")?);
-        Some(Cache { name, size: read(index, "size")?, cores: read(index, "shared_cpu_list") })
+        let bytes = 1024 * read(index, "size")?.trim_end_matches('K').parse::<u64>().ok()?;
+        Some(Cache { name, bytes, cores: read(index, "shared_cpu_list") })
     };
     (0..8).map_while(cache).collect()
 }
@@ -292,7 +293,7 @@ fn show(cli: &Cli, findings: &Findings) -> io::Result<()> {
     let known = |size: Option<u64>| size.map_or("unknown".into(), bytes);
     row("memory", format!("{} free of {}", known(findings.free_memory_bytes), known(findings.memory_bytes)))?;
     if !findings.caches.is_empty() {
-        let caches: Vec<_> = findings.caches.iter().map(|c| format!("{} {}", c.name, c.size)).collect();
+        let caches: Vec<_> = findings.caches.iter().map(|c| format!("{} {}", c.name, bytes(c.bytes))).collect();
         row("caches", caches.join(", "))?;
     }
     if let Some(free) = findings.free_disk_bytes {

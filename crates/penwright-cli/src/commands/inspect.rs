@@ -71,10 +71,14 @@ pub(super) fn run(cli: &Cli, args: &Inspect) -> Result<(), Failure> {
     Ok(())
 }
 
+/// In what order a shape is told.
+const SHAPE: [&str; 9] = ["order", "layers", "heads", "width", "hidden", "embed", "context", "vocab", "tied"];
+
 /// `4 layers, 4 heads, width 128`: whatever numbers describe the model's shape.
 fn shape(config: &Value) -> String {
-    let entries = config.as_object().into_iter().flatten();
-    let words = entries.filter_map(|(key, value)| match value {
+    let mut entries: Vec<_> = config.as_object().into_iter().flatten().collect();
+    entries.sort_by_key(|(key, _)| SHAPE.iter().position(|k| k == key));
+    let words = entries.into_iter().filter_map(|(key, value)| match value {
         Value::Number(n) if key.ends_with('s') => Some(format!("{n} {key}")),
         Value::Number(n) => Some(format!("{key} {n}")),
         Value::Bool(true) => Some(key.clone()),
@@ -225,6 +229,12 @@ mod tests {
         assert_eq!(history.best.map(|b| (b.0, b.1)), Some((10, 2.5)));
         assert_eq!((history.steps, history.ended.as_deref()), (30, Some("finished")));
         assert_eq!(history.json()["val_loss"], json!([[10, 2.5], [20, 2.75]]));
+    }
+
+    #[test]
+    fn shapes_read_from_the_outside_in() {
+        let config = json!({"model": "lstm", "embed": 64, "hidden": 256, "layers": 2, "tied": true, "vocab": 67});
+        assert_eq!(shape(&config), "2 layers, hidden 256, embed 64, vocab 67, tied");
     }
 
     #[test]

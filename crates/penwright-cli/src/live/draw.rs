@@ -27,7 +27,8 @@ impl Scene for View {
             NARROW.. => 9 + 4,
             _ => 7 + 3,
         };
-        let curve = if columns < 20 { 0 } else { rest };
+        // Before there is a curve, and where it has no place, there is no room for it.
+        let curve = if columns < 20 || !self.has_curve() { 0 } else { rest };
         (2 + numbers + curve).min(rows)
     }
 
@@ -138,7 +139,7 @@ impl View {
                 color.map_or(value.clone(), |c| value.fg(c)),
             ]
         };
-        let loss = |loss: f64| format!("{loss:.4}");
+        let loss = |loss: f64| if loss.is_finite() { format!("{loss:.4}") } else { "–".into() };
         let report = self.report.as_ref();
         let train = item("training", "train", report.map(|r| loss(r.train_loss)), Some(TRAIN));
         let mut val = item("validation", "val", self.last.map(|v| loss(v.loss)), Some(VAL));
@@ -172,9 +173,13 @@ impl View {
         lines
     }
 
+    fn has_curve(&self) -> bool {
+        !(self.train.points.is_empty() && self.val.points.is_empty())
+    }
+
     fn curve(&self, area: Rect, buffer: &mut Buffer) {
         let [legend, curve] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
-        if curve.height < 4 {
+        if curve.height < 4 || !self.has_curve() {
             return;
         }
         let words = match area.width {

@@ -138,10 +138,12 @@ impl View {
                 self.step = *step;
                 self.at = (*elapsed_s, clock);
                 self.val.push(*step, *val_loss);
-                let validation = Validation { step: *step, loss: *val_loss, bits: *val_bits_per_char };
-                self.last = Some(validation);
-                if self.best.is_none_or(|best| validation.loss < best.loss) {
-                    self.best = Some(validation);
+                if val_loss.is_finite() {
+                    let validation = Validation { step: *step, loss: *val_loss, bits: *val_bits_per_char };
+                    self.last = Some(validation);
+                    if self.best.is_none_or(|best| validation.loss < best.loss) {
+                        self.best = Some(validation);
+                    }
                 }
             }
             Event::Sample { step, text, .. } => self.sample = Some((*step, text.clone())),
