@@ -86,7 +86,8 @@ impl ByteTokenizer {
         // Bytes that never occur in UTF-8.
         let never = [0xC0, 0xC1].into_iter().chain(0xF5..=0xFF).map(|byte: usize| byte_ids[byte]);
         let special = added.iter().filter(|token| token.special && token.id != eot).map(|token| token.id);
-        let mut suppressed: Vec<u32> = never.chain(special).collect();
+        let holes = (0..starts.len() as u32 - 1).filter(|id| !by_id.contains_key(id));
+        let mut suppressed: Vec<u32> = never.chain(special).chain(holes).collect();
         suppressed.sort_unstable();
         Ok(ByteTokenizer { level, eot, suppressed, scheme, model, merges: pairs, added, bytes, starts, byte_ids })
     }

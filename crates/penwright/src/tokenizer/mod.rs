@@ -197,7 +197,7 @@ impl Tokenizer {
     }
 
     /// Ids that are never to be generated, in ascending order: a character level's escape; bytes that occur in no
-    /// text; special tokens other than end-of-text. The bytes and characters that spell a word are allowed.
+    /// text; special tokens other than end-of-text; ids without a token. The bytes and characters that spell a word are allowed.
     pub fn suppressed(&self) -> &[u32] {
         match &self.inner {
             Inner::Char(_) => &[chars::ESCAPE],
