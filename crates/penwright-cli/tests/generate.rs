@@ -20,7 +20,8 @@ fn train(dir: &Path, model: &str) -> PathBuf {
     let lines: String = (0..300).map(|n| format!("The bell rang {} times. Ann went on.\n\n", n * n % 13)).collect();
     std::fs::write(&text, lines).unwrap();
     let (text, out) = (text.to_str().unwrap(), run.to_str().unwrap());
-    let shape = "--level char --layers 1 --width 32 --batch 4 --context 32 --steps 60 --sample-every 0 --lr 1e-2 --heads 2 -q";
+    let shape =
+        "--level char --layers 1 --width 32 --batch 4 --context 32 --steps 60 --sample-every 0 --lr 1e-2 --heads 2 -q";
     let args = [&["train", text, "--out", out, "--model", model][..], &shape.split(' ').collect::<Vec<_>>()].concat();
     assert!(penwright(&args, "").status.success());
     run

@@ -51,7 +51,7 @@ pub(super) fn run(cli: &Cli, args: &Score) -> Result<(), Failure> {
         writeln!(io::stdout(), "{json}")?;
         return Ok(());
     }
-    print(&scored)
+    print(cli, &scored)
 }
 
 /// The texts as they stand, one after the other: a line is a text, so nothing is cleaned or joined.
@@ -75,9 +75,9 @@ fn utf8(input: &Path, raw: Vec<u8>) -> Result<String, Failure> {
         .map_err(|_| Failure::Failed(format!("{} is not UTF-8 text; convert it to UTF-8 first", name(input))))
 }
 
-fn print(scored: &[Scored]) -> Result<(), Failure> {
+fn print(cli: &Cli, scored: &[Scored]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = cli.color.on(&io::stdout());
     let width = match io::stdout().is_terminal() {
         true => crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns)),
         false => usize::MAX,

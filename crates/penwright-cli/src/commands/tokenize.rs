@@ -46,7 +46,7 @@ pub(super) fn run(cli: &Cli, args: &Tokenize) -> Result<(), Failure> {
         });
         if !args.count {
             result["ids"] = json!(tokens);
-            result["pieces"] = tokens.iter().map(|&id| piece(&tokenizer, id)).collect();
+            result["pieces"] = tokens.iter().map(|&id| tokenizer.piece(id)).collect();
         }
         writeln!(out, "{result}")?;
         return Ok(());
@@ -63,12 +63,12 @@ pub(super) fn run(cli: &Cli, args: &Tokenize) -> Result<(), Failure> {
         writeln!(out, "{summary}")?;
     } else if io::stdout().is_terminal() {
         let columns = ratatui::crossterm::terminal::size().map_or(COLUMNS, |size| usize::from(size.0));
-        let pieces: Vec<_> = tokens.iter().map(|&id| (id, piece(&tokenizer, id))).collect();
+        let pieces: Vec<_> = tokens.iter().map(|&id| (id, tokenizer.piece(id))).collect();
         interlinear(&pieces, columns, cli.color.brush(&io::stdout()), &mut out)?;
         writeln!(out, "{summary}")?;
     } else {
         for &id in &tokens {
-            writeln!(out, "{id}\t{}", visible(&piece(&tokenizer, id)))?;
+            writeln!(out, "{id}\t{}", visible(&tokenizer.piece(id)))?;
         }
     }
     Ok(())
@@ -82,18 +82,6 @@ fn standard_input() -> Result<String, Failure> {
     let read = io::stdin().read_to_end(&mut raw);
     read.map_err(|e| Failure::Failed(format!("cannot read standard input: {e}")))?;
     String::from_utf8(raw).map_err(|_| Failure::Failed("standard input is not UTF-8 text; convert it first".into()))
-}
-
-/// What a token stands for. Half a character shows its bytes.
-fn piece(tokenizer: &Tokenizer, id: u32) -> String {
-    let bytes = tokenizer.decode_bytes(&[id]);
-    match String::from_utf8(bytes) {
-        Ok(text) if text.is_empty() && tokenizer.suppressed().contains(&id) => "<|escape|>".into(),
-        Ok(text) if text.is_empty() && id == tokenizer.eot() => "<|endoftext|>".into(),
-        Ok(text) => text,
-        Err(_) if tokenizer.suppressed().contains(&id) => "<|escape|>".into(),
-        Err(error) => error.as_bytes().iter().map(|b| format!("<{b:02X}>")).collect(),
-    }
 }
 
 /// A piece whose spaces and line ends can be seen, in one line.
@@ -142,11 +130,11 @@ mod tests {
     fn pieces_are_seen() {
         let tokenizer = Tokenizer::train(tokenizer::Level::Char, &["The wind\tblew.\n"], None).unwrap();
         let show =
-            |text: &str| tokenizer.encode(text).iter().map(|&id| visible(&piece(&tokenizer, id))).collect::<Vec<_>>();
+            |text: &str| tokenizer.encode(text).iter().map(|&id| visible(&tokenizer.piece(id))).collect::<Vec<_>>();
         assert_eq!(show("T \n\t"), ["T", "␣", "↵", "⇥"]);
         assert_eq!(show("é")[0], "<|escape|>");
-        assert_eq!(piece(&tokenizer, tokenizer.eot()), "<|endoftext|>");
-        assert_eq!(piece(&tokenizer, 9999), "");
+        assert_eq!(tokenizer.piece(tokenizer.eot()), "<|endoftext|>");
+        assert_eq!(tokenizer.piece(9999), "");
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn score(
 ) -> Result<Vec<Scored>> {
     if unit == Unit::Token {
         let (ids, log_probs) = log_probs(model, tokenizer, text, stride)?;
-        let parts = spans(tokenizer, text, &ids).into_iter().zip(log_probs);
+        let parts = tokenizer.spans(text, &ids).into_iter().zip(log_probs);
         return Ok(parts.map(|(span, log_prob)| Scored::new(slice(text, &span), log_prob, 1)).collect());
     }
     score_ranges(model, tokenizer, text, &units(text, unit), stride)
@@ -85,7 +85,7 @@ pub(crate) fn score_ranges(
     stride: Option<usize>,
 ) -> Result<Vec<Scored>> {
     let (ids, log_probs) = log_probs(model, tokenizer, text, stride)?;
-    Ok(by_units(text, ranges, &spans(tokenizer, text, &ids), &log_probs))
+    Ok(by_units(text, ranges, &tokenizer.spans(text, &ids), &log_probs))
 }
 
 /// Scores each text on its own and orders them, likeliest first; equals keep their order. The first of each pair is
@@ -156,23 +156,6 @@ fn by_units(text: &str, units: &[Range<usize>], spans: &[Range<usize>], log_prob
 
 fn slice<'a>(text: &'a str, range: &Range<usize>) -> &'a str {
     text.get(range.clone()).unwrap_or("")
-}
-
-/// The bytes of `text` that each token covers, on character borders: the last token of a character cut into several
-/// covers it, those before it cover nothing. Together they cover the text.
-fn spans(tokenizer: &Tokenizer, text: &str, ids: &[u32]) -> Vec<Range<usize>> {
-    let (mut start, mut stream) = (0, tokenizer.stream());
-    let mut spans: Vec<Range<usize>> = ids
-        .iter()
-        .map(|&id| {
-            let end = (start + stream.push(id).len()).min(text.len());
-            std::mem::replace(&mut start, end)..end
-        })
-        .collect();
-    if let Some(last) = spans.last_mut() {
-        last.end = text.len();
-    }
-    spans
 }
 
 #[cfg(test)]
