@@ -28,18 +28,18 @@ pub(super) fn train(
         metrics.add(&event)
     };
     let tokens = data.train.len() as u64;
+    let model = Ngram::train(config.clone(), &data.train, tokenizer.eot())?;
+    model.save(out)?;
     emit(Event::Plan {
         model: ModelKind::Ngram.to_string(),
-        params: 0,
+        params: model.num_params(),
         train_tokens: tokens,
         val_tokens: data.val.len() as u64,
         steps: Some(1),
-        memory_bytes: 0,
+        memory_bytes: 16 * model.num_params(),
         flops_per_token: 0.0,
         resumed_at: 0,
     })?;
-    let model = Ngram::train(config.clone(), &data.train, tokenizer.eot())?;
-    model.save(out)?;
     let (val_loss, _) = mean_score(&model, &data.val, None)?;
     let bits = data.val_bits(val_loss);
     emit(Event::Eval { step: 1, elapsed_s: started.elapsed().as_secs_f64(), val_loss, val_bits_per_char: bits })?;
