@@ -2,10 +2,15 @@
 //! (fixtures/make_kenlm.py). And a measurement, run when asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::path::Path;
+use std::time::Instant;
 
 use penwright::model::{LanguageModel, Ngram, NgramConfig, TokenScore};
+use penwright::tokenizer::{Level, Tokenizer};
+use penwright::train::token_stream;
 use serde_json::Value;
+use unicode_segmentation::UnicodeSegmentation;
 
 fn data(name: &str) -> Option<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
@@ -86,5 +91,51 @@ fn equals_kenlm() {
                 close(&format!("order {order}, word {i} of {:?}", lines[line]), *ours, theirs, 1e-5);
             }
         }
+    }
+}
+
+/// Bits a character on the last tenth of texts, at each order; seconds and size.
+/// `cargo test --release -p penwright --test kneser_ney -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn orders() {
+    for name in ["tinyshakespeare.txt", "novels/dracula.txt", "novels/pride-and-prejudice.txt"] {
+        let Some(text) = data(name) else { continue };
+        let cut = (0..=text.len() / 10 * 9).rev().find(|&i| text.is_char_boundary(i)).unwrap();
+        let characters = text[cut..].chars().count() as f64;
+        let tokenizer = Tokenizer::train(Level::Char, &[&text[..cut]]);
+        let (train, rest) = (token_stream(&tokenizer, &[&text[..cut]]), token_stream(&tokenizer, &[&text[cut..]]));
+        measure(name, tokenizer.vocab_size(), tokenizer.eot(), &train, &rest, characters, 4..=12);
+        // Words, and what stands between them, unknown ones given away.
+        let known: BTreeSet<&str> = text[..cut].split_word_bounds().collect();
+        let ids: BTreeMap<&str, u32> = known.into_iter().zip(UNKNOWN + 1..).collect();
+        let id = |word| ids.get(word).copied().unwrap_or(UNKNOWN);
+        let train: Vec<u32> = iter::once(END).chain(text[..cut].split_word_bounds().map(id)).collect();
+        let rest: Vec<u32> = iter::once(END).chain(text[cut..].split_word_bounds().map(id)).collect();
+        measure(name, ids.len() + 2, END, &train, &rest, characters, 2..=8);
+    }
+}
+
+fn measure(
+    name: &str,
+    vocab: usize,
+    eot: u32,
+    train: &[u32],
+    rest: &[u32],
+    characters: f64,
+    orders: std::ops::RangeInclusive<usize>,
+) {
+    for order in orders {
+        let start = Instant::now();
+        let model = Ngram::train(NgramConfig { vocab, order }, train, eot).unwrap();
+        let (trained, start) = (start.elapsed(), Instant::now());
+        let bits = -log10s(&model, rest).iter().sum::<f64>() / 2f64.log10() / characters;
+        let speed = rest.len() as f64 / start.elapsed().as_secs_f64();
+        eprintln!(
+            "{name} V {vocab} order {order}: {bits:.4} bits a character; {} tokens in {trained:.2?}, {} n-grams; \
+             {speed:.0} tokens/s",
+            train.len(),
+            model.num_params()
+        );
     }
 }

@@ -59,8 +59,23 @@ fn settings(kind: ModelKind, share: Duration) -> Settings {
     };
     match kind {
         ModelKind::Ngram => Settings { model: Some(kind), ..Settings::default() },
-        ModelKind::Lstm => Settings { level: Some(Level::Char), ..common },
-        ModelKind::Gpt2 => Settings { level: Some(Level::Bpe), ..common },
+        ModelKind::Lstm => Settings {
+            level: Some(Level::Bpe),
+            vocab_size: Some(512),
+            embed: Some(128),
+            batch: Some(12),
+            context: Some(48),
+            dropout: Some(0.4),
+            ..common
+        },
+        ModelKind::Gpt2 => Settings {
+            level: Some(Level::Bpe),
+            vocab_size: Some(512),
+            batch: Some(16),
+            lr: Some(2e-3),
+            dropout: Some(0.2),
+            ..common
+        },
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn write_views(path: &Path, views: Vec<(String, TensorView)>, text: O
     let mut metadata = HashMap::from([("format".into(), "pt".into()), ("checksum".into(), checksum)]);
     metadata.extend(text.map(|text| ("text".into(), text.into())));
     let file = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::damaged(path, e.to_string()))?;
-    write(path, &sorted_header(path, &file)?)
+    write(path, &sorted_header(path, file)?)
 }
 
 /// The checksum of arrays in their order.
@@ -72,16 +72,18 @@ pub(crate) fn checksum<'a>(arrays: impl Iterator<Item = &'a [u8]>) -> String {
 
 /// The same file with its header's keys sorted: the library writes metadata in a random order, and equal weights
 /// shall make equal files. Offsets in the header count from its end, so the data stays as it is.
-fn sorted_header(path: &Path, file: &[u8]) -> Result<Vec<u8>> {
+fn sorted_header(path: &Path, mut file: Vec<u8>) -> Result<Vec<u8>> {
     let unreadable = || Error::damaged(path, "could not be written: its header is not readable again");
     let (length, rest) = file.split_first_chunk::<8>().ok_or_else(unreadable)?;
-    let (header, data) = rest.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or_else(unreadable)?;
+    let length = u64::from_le_bytes(*length) as usize;
+    let header = rest.get(..length).ok_or_else(unreadable)?;
     let header: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_slice(header).map_err(|_| unreadable())?;
     let mut header = json!(header).to_string();
     while !header.len().is_multiple_of(8) {
         header.push(' '); // keeps the data aligned, as the format asks
     }
-    Ok([&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat())
+    file.splice(..8 + length, (header.len() as u64).to_le_bytes().into_iter().chain(header.into_bytes()));
+    Ok(file)
 }
 
 /// Reads tensors into the arena, which must have exactly the same names and shapes.

@@ -146,7 +146,8 @@ impl Groups {
         let next = split.iter().map(|part| part.token.len()).sum::<usize>();
         let (mut token, mut counts, mut children) =
             (Vec::with_capacity(next), Vec::with_capacity(next + 1), Vec::with_capacity(starts.len()));
-        (counts.push(0), children.push(0));
+        counts.push(0);
+        children.push(0);
         for part in split {
             token.extend(part.token);
             counts.extend(part.count);
@@ -217,7 +218,7 @@ fn suffixes(suffix: &[u32], siblings: &[u32], token: &[u32], children: &[u32], n
     found
 }
 
-/// D1, D2 and D3+ from the numbers n_i of n-grams with the count i (Chen and Goodman 1999, equation 17):
+/// D1, D2 and D3+ from the numbers n_i of n-grams with the count i (Chen and Goodman 1999):
 /// `D_i = i − (i + 1) Y n_(i+1) / n_i` with `Y = n_1 / (n_1 + 2 n_2)`; all three the fallback when one is impossible.
 /// A discount of zero would leave nothing for what was never seen.
 fn estimate_discounts(counts: &[u32]) -> [f64; 3] {

@@ -3,14 +3,19 @@
 //! For each length k from 1 to the order: `k.token` u32 (not for k = 1, where every id has its place), `k.prob` f32,
 //! and below the highest order `k.backoff` f32 and `k.children` u32, one longer. `discounts` f32 `[order, 3]`, `eot` u32.
 
+use std::borrow::Cow;
 use std::path::Path;
 
+use bytemuck::NoUninit;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::{Level, Ngram, NgramConfig};
 use crate::files::{WEIGHTS, checksum, write_views};
 use crate::{Error, Result};
+
+/// Name, type, shape and bytes.
+type Array<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
 
 impl Ngram {
     /// Writes `model.safetensors` into a folder, whole or not at all. Equal models make equal files.
@@ -19,7 +24,7 @@ impl Ngram {
     /// When writing fails.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let path = dir.join(WEIGHTS);
-        let mut arrays: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut arrays: Vec<Array> = Vec::new();
         let mut add = |name: String, dtype, shape: Vec<usize>, bytes| arrays.push((name, dtype, shape, bytes));
         for (k, level) in (1..).zip(&self.levels) {
             if k > 1 {
@@ -34,7 +39,7 @@ impl Ngram {
         }
         let shape = vec![self.config.order, 3];
         add("discounts".into(), Dtype::F32, shape, little(self.discounts.as_flattened(), f32::to_le_bytes));
-        add("eot".into(), Dtype::U32, vec![1], little(&[self.eot], u32::to_le_bytes));
+        add("eot".into(), Dtype::U32, vec![1], little(std::slice::from_ref(&self.eot), u32::to_le_bytes));
         let views = arrays.iter().map(|(name, dtype, shape, bytes)| {
             let view = TensorView::new(*dtype, shape.clone(), bytes);
             Ok((name.clone(), view.map_err(|e| Error::damaged(&path, e.to_string()))?))
@@ -70,12 +75,12 @@ fn read(raw: &[u8], config: NgramConfig) -> Checked<Ngram> {
     let mut levels: Vec<Level> = Vec::new();
     for k in 1..=order {
         let size = levels.last().map_or(vocab, |below| below.children.last().map_or(0, |&n| n as usize));
-        let mut level = Level::default();
-        level.token = match k {
+        let token = match k {
             1 => (0..vocab as u32).collect(),
             _ => file.array(&format!("{k}.token"), Dtype::U32, size, u32::from_le_bytes)?,
         };
-        level.prob = file.array(&format!("{k}.prob"), Dtype::F32, size, f32::from_le_bytes)?;
+        let prob = file.array(&format!("{k}.prob"), Dtype::F32, size, f32::from_le_bytes)?;
+        let mut level = Level { token, prob, ..Level::default() };
         if k < order {
             level.backoff = file.array(&format!("{k}.backoff"), Dtype::F32, size, f32::from_le_bytes)?;
             level.children = file.array(&format!("{k}.children"), Dtype::U32, size + 1, u32::from_le_bytes)?;
@@ -133,9 +138,10 @@ impl Arrays<'_> {
     }
 }
 
-/// The bytes of numbers, the lowest first.
-fn little<T: Copy + Sync>(values: &[T], bytes: fn(T) -> [u8; 4]) -> Vec<u8> {
-    let mut out = vec![0; 4 * values.len()];
-    out.as_chunks_mut::<4>().0.iter_mut().zip(values).for_each(|(out, &value)| *out = bytes(value));
-    out
+/// The bytes of numbers, the lowest first; the numbers themselves where the machine has them so.
+fn little<T: NoUninit + Sync>(values: &[T], bytes: fn(T) -> [u8; 4]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        return Cow::Borrowed(bytemuck::cast_slice(values));
+    }
+    Cow::Owned(values.iter().flat_map(|&value| bytes(value)).collect())
 }

@@ -1,4 +1,4 @@
-//! An n-gram language model: interpolated modified Kneser–Ney smoothing (Chen and Goodman 1999, section 3).
+//! An n-gram language model: interpolated modified Kneser–Ney smoothing (Chen and Goodman 1999).
 //!
 //! With `a(c w)` the adjusted count of the n-gram `c w` and `c'` the context `c` without its first token:
 //!
@@ -10,7 +10,7 @@
 //!
 //! At the highest order, and for n-grams that begin with the end-of-text token (nothing stands before it), `a` is how
 //! often the n-gram occurs; otherwise how many different tokens stand before it. The discounts of each order are
-//! estimated from its counts of counts ([`build`]).
+//! estimated from its counts of counts (`build.rs`).
 //!
 //! Documents are begun by the end-of-text token. No context reaches back beyond it; it is itself predicted as the end
 //! of the document before, except at the very beginning of the stream.
@@ -47,8 +47,8 @@ impl NgramConfig {
     /// The order that serves a text of a book's length best, by the unit of its tokens.
     pub fn default_order(level: tokenizer::Level) -> usize {
         match level {
-            tokenizer::Level::Char => 6,
-            _ => 4,
+            tokenizer::Level::Char => 7,
+            _ => 5,
         }
     }
 
@@ -215,7 +215,7 @@ impl Ngram {
             let (prob, next) = self.step(&context, token);
             // Equal but for the rounding of the stored values is equal.
             let top1 = prob * (1.0 + 4e-7) >= self.best(&context);
-            scores.push(TokenScore { log_prob: prob.ln() as f32, top1 });
+            scores.push(TokenScore { log_prob: prob.max(f64::MIN_POSITIVE).ln() as f32, top1 });
             context = next;
         }
         scores

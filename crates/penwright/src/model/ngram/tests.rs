@@ -8,7 +8,11 @@ fn trained(vocab: usize, order: usize, tokens: &[u32]) -> Arc<Ngram> {
 
 fn scores(model: &Ngram, tokens: &[u32]) -> Vec<TokenScore> {
     let mut all = Vec::new();
-    model.score(tokens, None, &mut |scores| Ok(all.extend_from_slice(scores))).unwrap();
+    let mut sink = |scores: &[TokenScore]| {
+        all.extend_from_slice(scores);
+        Ok(())
+    };
+    model.score(tokens, None, &mut sink).unwrap();
     all
 }
 
@@ -114,6 +118,23 @@ proptest! {
         let other = NgramConfig { vocab: vocab + 1, order };
         prop_assert!(Ngram::load(dir.path(), other).is_err());
     }
+}
+
+/// Long enough for several parts of work; among them, in the first documents, groups larger than a part.
+#[test]
+fn threads_make_no_difference() {
+    let mut tokens = vec![0];
+    for i in 0..300_000u64 {
+        let dice = crate::layers::random(1, i) % 1000;
+        tokens.push(if dice == 0 { 0 } else { 1 + (dice % 7 * dice % 5) as u32 });
+    }
+    let train = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| trained(6, 9, &tokens))
+    };
+    let (one, three) = (train(1), train(3));
+    assert!(one.counts()[8] > 1 << 17, "{:?}", one.counts());
+    assert_eq!(one.levels, three.levels);
 }
 
 #[test]
