@@ -103,7 +103,7 @@ fn orders() {
         let Some(text) = data(name) else { continue };
         let cut = (0..=text.len() / 10 * 9).rev().find(|&i| text.is_char_boundary(i)).unwrap();
         let characters = text[cut..].chars().count() as f64;
-        let tokenizer = Tokenizer::train(Level::Char, &[&text[..cut]]);
+        let tokenizer = Tokenizer::train(Level::Char, &[&text[..cut]], None).unwrap();
         let (train, rest) = (token_stream(&tokenizer, &[&text[..cut]]), token_stream(&tokenizer, &[&text[cut..]]));
         measure(name, tokenizer.vocab_size(), tokenizer.eot(), &train, &rest, characters, 4..=12);
         // Words, and what stands between them, unknown ones given away.

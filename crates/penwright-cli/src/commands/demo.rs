@@ -70,9 +70,9 @@ fn settings(kind: ModelKind, share: Duration) -> Settings {
         },
         ModelKind::Gpt2 => Settings {
             level: Some(Level::Bpe),
-            vocab_size: Some(512),
+            vocab_size: Some(1024),
             batch: Some(16),
-            lr: Some(2e-3),
+            lr: Some(1.5e-3),
             dropout: Some(0.2),
             ..common
         },

@@ -57,7 +57,7 @@ impl<'a> Batches<'a> {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15; // 2^64 / φ
         let places = (self.tokens.len() - self.context) as u128;
         let point = random(self.seed, 0).wrapping_add(n.wrapping_mul(GOLDEN));
-        (u128::from(point) * places >> 64) as usize
+        ((u128::from(point) * places) >> 64) as usize
     }
 
     /// Inputs and targets of a step, each `[batch · context]`. An LSTM reads `batch` parallel streams on and on, each
