@@ -20,10 +20,13 @@ CENTER, LEFT, RIGHT, UP, DOWN = (0.5, 0.5), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 
 LINES = {"─": ([(LEFT, RIGHT)], 1), "━": ([(LEFT, RIGHT)], 3), "│": ([(UP, DOWN)], 1), "└": ([(UP, CENTER), (CENTER, RIGHT)], 1)}
 
 
-def cells(line):
-    """(column, character, colour, bold, dim) of every character of a line with escapes."""
-    column, color, bold, dim = 0, TEXT, False, False
-    for part in re.split(r"(\x1b\[[0-9;]*m)", line):
+def cells(screen):
+    """(row, column, character, colour, bold, dim) of every character of a screen with escapes."""
+    row, column, color, bold, dim = 0, 0, TEXT, False, False
+    for part in re.split(r"(\x1b\[[0-9;]*m|\n)", screen):
+        if part == "\n":
+            row, column = row + 1, 0
+            continue
         if part.startswith("\x1b"):
             for code in (int(c or 0) for c in part[2:-1].split(";")):
                 if code == 0:
@@ -40,7 +43,7 @@ def cells(line):
                     color = COLORS.get(code, color)
             continue
         for c in part:
-            yield column, c, color, bold, dim
+            yield row, column, c, color, bold, dim
             column += 2 if unicodedata.east_asian_width(c) in "WF" else 1
 
 
@@ -50,7 +53,7 @@ def draw(c, x, y, color, bold, dim):
         bits = ord(c) - 0x2800
         dots = [DOTS[i] for i in range(8) if bits >> i & 1]
         place = lambda dot: (x + (dot[0] + 0.5) * WIDTH / 2, y + (dot[1] + 0.5) * HEIGHT / 4)
-        path = "".join(f"M{px - 1.1:.1f} {py:.1f}a1.1 1.1 0 1 0 2.2 0a1.1 1.1 0 1 0-2.2 0" for px, py in map(place, dots))
+        path = "".join(f"M{px - 1.3:.1f} {py:.1f}a1.3 1.3 0 1 0 2.6 0a1.3 1.3 0 1 0-2.6 0" for px, py in map(place, dots))
         return f'<path d="{path}" fill="{color}"{faint}/>'
     if c in LINES:
         strokes, thick = LINES[c]
@@ -64,17 +67,16 @@ def draw(c, x, y, color, bold, dim):
 
 def main():
     columns = int(sys.argv[1])
-    lines = sys.stdin.read().rstrip("\n").split("\n")
-    width, height = 2 * MARGIN + columns * WIDTH, TOP + MARGIN + len(lines) * HEIGHT
+    screen = sys.stdin.read().rstrip("\n")
+    width, height = 2 * MARGIN + columns * WIDTH, TOP + MARGIN + (screen.count("\n") + 1) * HEIGHT
     print(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}">')
     print(f'<rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>')
     for i, color in enumerate(["#ff5f57", "#febc2e", "#28c840"]):
         print(f'<circle cx="{MARGIN + 4 + 20 * i}" cy="18" r="6" fill="{color}"/>')
     print('<g font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,DejaVu Sans Mono,monospace" font-size="14">')
-    for row, line in enumerate(lines):
-        for column, c, color, bold, dim in cells(line):
-            if not c.isspace():
-                print(draw(c, MARGIN + column * WIDTH, TOP + row * HEIGHT, color, bold, dim))
+    for row, column, c, color, bold, dim in cells(screen):
+        if not c.isspace():
+            print(draw(c, MARGIN + column * WIDTH, TOP + row * HEIGHT, color, bold, dim))
     print("</g></svg>")
 
 

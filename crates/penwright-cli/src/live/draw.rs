@@ -68,7 +68,8 @@ impl Scene for View {
 
 impl View {
     fn title_line(&self, columns: u16) -> Line<'static> {
-        let mut spans = vec![Span::raw(self.title.clone()).bold()];
+        // A rule parts the view from what was said above it.
+        let mut spans = vec![Span::raw("── ").dim(), Span::raw(self.title.clone()).bold()];
         let Some(plan) = &self.plan else { return Line::from(spans) };
         let details = [
             plan.model.clone(),
@@ -77,14 +78,17 @@ impl View {
             format!("{} held out", short(plan.val_tokens as f64)),
             format!("{} of memory", penwright::error::bytes(plan.memory_bytes)),
         ];
-        let mut used = width(&self.title);
+        let mut used = width(&self.title) + 3;
         for (i, detail) in details.into_iter().enumerate() {
             let detail = format!("{}{detail}", if i == 0 { "  " } else { " · " });
-            used += width(&detail);
-            if used > usize::from(columns) {
+            if used + width(&detail) > usize::from(columns) {
                 break;
             }
+            used += width(&detail);
             spans.push(Span::raw(detail).dim());
+        }
+        if used + 2 < usize::from(columns) {
+            spans.push(Span::raw(format!(" {}", "─".repeat(usize::from(columns) - used - 1))).dim());
         }
         Line::from(spans)
     }

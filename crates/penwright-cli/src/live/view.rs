@@ -260,7 +260,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn eval(step: u64, elapsed_s: f64, val_loss: f64) -> Event {
-        Event::Eval { step, elapsed_s, val_loss, val_bits_per_char: val_loss * 1.4427 }
+        Event::Eval { step, elapsed_s, val_loss, val_bits_per_char: val_loss * std::f64::consts::LOG2_E }
     }
 
     pub(crate) fn done(steps: u64, elapsed_s: f64) -> Event {
