@@ -176,7 +176,7 @@ impl Left {
         self.a.wrapping_add(row * self.tile_row + col * self.col)
     }
 
-    fn from_row(&self, row: usize) -> Self {
+    fn starting_at(&self, row: usize) -> Self {
         Left { a: self.at(row, 0), ..*self }
     }
 }
@@ -184,7 +184,7 @@ impl Left {
 /// Elements that a task of packing moves at least.
 const TASK_ELEMENTS: usize = 1 << 14;
 /// Multiplications and additions of a task of a product.
-const TASK_FLOPS: usize = 1 << 19;
+const TASK_FLOPS: usize = 1 << 20;
 /// The inner dimension is cut into equal parts of at most this.
 const INNER: usize = 512;
 /// Elements of B that stay in the second cache.
@@ -245,7 +245,7 @@ pub fn product(c: &mut [f32], init: Init<'_>, a: Matrix<'_>, b: Matrix<'_>) {
         let (row, col) = (task / across * block_rows, task % across * block_cols);
         // SAFETY: the block lies in the output, whose shape fits `a` and `b` as asserted above; its first row
         // begins a tile and its first column a panel.
-        unsafe { right.block(&mut block, init, left.from_row(row), k, col) }
+        unsafe { right.block(&mut block, init, left.starting_at(row), k, col) }
     });
     SCRATCH.set(scratch);
 }
