@@ -178,7 +178,6 @@ impl Sampler {
             c.score = ((c.score - best) / temperature).max(-87.0); // below that, no weight is left
             c.weight = exp(c.score);
         }
-        let before = all.len();
         if top_k > 0 && top_k < all.len() {
             all.select_nth_unstable_by(top_k - 1, likelier);
             all.truncate(top_k);
@@ -194,7 +193,7 @@ impl Sampler {
             by_id(all);
             keep_typical(all, typical);
         }
-        if all.len() < before {
+        if top_k > 0 || top_p < 1.0 || typical < 1.0 {
             by_id(all);
         }
     }
