@@ -8,12 +8,10 @@ use ratatui::crossterm::style::{Attribute, Color, ContentStyle, StyledContent, f
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set or TERM is dumb
+    // Comments, not documentation: that would make the help of every command longer.
     #[default]
     Auto,
-    /// Always, even into a pipe
     Always,
-    /// Never
     Never,
 }
 

@@ -37,19 +37,27 @@ pub(crate) use train::{LevelName, Train};
 )]
 pub(crate) struct Cli {
     /// Machine-readable results on standard output, nothing else there
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "For every command")]
     pub(crate) json: bool,
     /// Number of threads [default: all]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, help_heading = "For every command", value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
     /// No progress on standard error
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "For every command")]
     pub(crate) quiet: bool,
     /// More lines on standard error
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, help_heading = "For every command", conflicts_with = "quiet")]
     pub(crate) verbose: bool,
-    /// Colours
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    /// Colours: auto (on a terminal, without NO_COLOR), always or never
+    #[arg(
+        long,
+        global = true,
+        help_heading = "For every command",
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub(crate) color: ColorChoice,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -86,7 +86,7 @@ pub(super) fn run(cli: &Cli, args: &Doctor) -> Result<(), Failure> {
     match findings.self_test.iter().find(|test| !test.ok) {
         None => Ok(()),
         Some(test) => Err(Failure::Failed(format!(
-            "the self-test of {} failed: {}; please report it with the output of penwright doctor --json",
+            "the self-test of {} failed: {}",
             test.model,
             test.problem.as_deref().unwrap_or("no reason given")
         ))),
@@ -217,7 +217,8 @@ fn self_test(model: &str) -> SelfTest {
 }
 
 fn train_and_write(model: &str) -> Result<(f64, f64), String> {
-    let dir = tempfile::tempdir().map_err(|e| format!("cannot make a temporary folder: {e}"))?;
+    let dir = tempfile::tempdir()
+        .map_err(|e| format!("cannot make a temporary folder ({e}); set TMPDIR to a folder you can write to"))?;
     let text = "The bell rang twice, and the pen began to write. ".repeat(40);
     let tokenizer = Tokenizer::train(Level::Char, &[&text], None).map_err(|e| e.to_string())?;
     let vocab = tokenizer.vocab_size();

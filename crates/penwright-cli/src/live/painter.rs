@@ -130,8 +130,10 @@ impl<S: Scene> State<S> {
         // The last column stays free (some terminals break the line there), and a row for the cursor.
         let (columns, rows) = (columns.saturating_sub(1), rows.saturating_sub(1));
         let above: Vec<Line> = self.above.drain(..).flat_map(|line| wrapped(line, columns)).collect();
-        let mut said = Buffer::empty(Rect::new(0, 0, columns, above.len().min(1000) as u16));
-        for (row, line) in said.area.rows().zip(above) {
+        // As much as a terminal keeps, after a long time in the background.
+        let skipped = above.len().saturating_sub(1000);
+        let mut said = Buffer::empty(Rect::new(0, 0, columns, (above.len() - skipped) as u16));
+        for (row, line) in said.area.rows().zip(above.into_iter().skip(skipped)) {
             line.render(row, &mut said);
         }
         let height = if self.over == Some(false) { 0 } else { self.scene.height(columns, rows).min(rows) };
