@@ -12,7 +12,7 @@ use ratatui::text::{Line, Span};
 
 use crate::args::Cli;
 use crate::color::Brush;
-use crate::live::words::{clock, printable, short, thousands};
+use crate::live::words::{clock, duration, printable, short, thousands};
 use crate::live::{Painter, View, can_paint};
 
 /// Seconds between plain lines of steps; `--verbose` shows them all.
@@ -182,7 +182,7 @@ impl Lines {
                 let reason = if reason == "patience" { "no longer improving" } else { reason };
                 format!(
                     "{reason}: {steps} steps, {tokens} tokens in {}; {best}; the run is in {run}",
-                    clock(*elapsed_s)
+                    duration(*elapsed_s)
                 )
             }
         }
@@ -212,7 +212,9 @@ mod tests {
         assert!(lines.of(&eval(100, 1.0, 2.0)).ends_with(BEST));
         assert!(!lines.of(&eval(200, 2.0, 2.1)).contains(BEST));
         assert!(
-            lines.of(&done(1000, 75.0)).contains("finished: 1,000 steps, 768 K tokens in 1:15; best validation 1.7500")
+            lines
+                .of(&done(1000, 75.0))
+                .contains("finished: 1,000 steps, 768 K tokens in 1 min 15 s; best validation 1.7500")
         );
         let sample = Event::Sample { step: 1, text: "a\u{1b}[2J\n\nb".into() };
         assert_eq!(lines.of(&sample), "    │ a\u{fffd}[2J\n    │\n    │ b");

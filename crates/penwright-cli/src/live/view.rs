@@ -95,6 +95,7 @@ pub(crate) struct View {
     pub(super) sample: Option<(u64, String)>,
     pub(super) end: Option<End>,
     stop: Arc<AtomicBool>,
+    record: Vec<Event>,
 }
 
 impl View {
@@ -104,12 +105,10 @@ impl View {
         View { title: title.into(), budget, stop, ..View::default() }
     }
 
-    /// Takes up what the record says that happened before a resumed run stopped.
+    /// Keeps what the record says that happened before a resumed run stopped, until the plan tells from which step it
+    /// goes on; steps after a checkpoint are taken again.
     pub(crate) fn recall(&mut self, record: &[Event]) {
-        record
-            .iter()
-            .filter(|e| matches!(e, Event::Step { .. } | Event::Eval { .. }))
-            .for_each(|e| self.on_event(e, 0.0));
+        self.record = record.to_vec();
     }
 
     /// Takes up what happened, at `clock` seconds since the view was first shown.
@@ -123,7 +122,16 @@ impl View {
                     val_tokens: *val_tokens,
                     memory_bytes: *memory_bytes,
                 });
-                self.forget_after(*resumed_at);
+                (self.train, self.val) = (Curve::default(), Curve::default());
+                (self.report, self.last, self.best) = (None, None, None);
+                for event in std::mem::take(&mut self.record) {
+                    match event {
+                        Event::Step { step, .. } | Event::Eval { step, .. } if step <= *resumed_at => {
+                            self.on_event(&event, clock);
+                        }
+                        _ => {}
+                    }
+                }
                 (self.step, self.steps) = (*resumed_at, *steps);
                 (self.at.1, self.from) = (clock, Some((*resumed_at, clock)));
             }
@@ -171,15 +179,6 @@ impl View {
     /// Whether the person asked to stop: the step at hand is finished and saved.
     pub(super) fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
-    }
-
-    /// Steps after a checkpoint are taken again.
-    fn forget_after(&mut self, step: u64) {
-        self.train.points.retain(|p| p.0 <= step as f64);
-        self.val.points.retain(|p| p.0 <= step as f64);
-        if step == 0 {
-            (self.report, self.last, self.best) = (None, None, None);
-        }
     }
 
     /// Seconds of training so far.
@@ -291,7 +290,13 @@ pub(crate) mod tests {
     #[test]
     fn a_resumed_run_counts_its_own_pace_only() {
         let mut view = View::new("tiny", None, Default::default());
-        view.recall(&[plan(Some(1000), 0), step(490, 300.0, 3.0), eval(490, 301.0, 3.0), step(510, 310.0, 2.0)]);
+        view.recall(&[
+            plan(Some(1000), 0),
+            step(490, 300.0, 3.0),
+            eval(490, 301.0, 3.0),
+            step(510, 310.0, 2.0),
+            eval(510, 311.0, 2.5),
+        ]);
         view.on_event(&plan(Some(1000), 500), 5.0);
         assert_eq!(view.train.points.len(), 1, "what comes after the checkpoint is forgotten");
         // Ten steps a second since.
