@@ -11,6 +11,8 @@ mod gpt2;
 mod lstm;
 mod ngram;
 mod params;
+#[cfg(test)]
+mod tests;
 
 pub use gpt2::{Gpt2, Gpt2Config};
 pub use lstm::{Lstm, LstmConfig};

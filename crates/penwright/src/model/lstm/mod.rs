@@ -386,33 +386,3 @@ impl Trainable for Lstm {
         Arc::new(*self)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The output layer's and the embedding's gradients meet in one tensor.
-    #[test]
-    fn tied_gradients_equal_differences() {
-        let config = LstmConfig { vocab: 7, embed: 5, hidden: 6, layers: 2, tied: true };
-        let model = Lstm::new(config, 3).unwrap();
-        let (tokens, targets) = ([1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 0]);
-        let loss =
-            |model: &Lstm, grads: &mut [f32]| model.clone().train_step(&tokens, &targets, 2, grads, Dropout::OFF);
-        let mut grads = vec![0.0; model.params().data.len()];
-        loss(&model, &mut grads);
-        assert_eq!(model.params().find("lstm.weight_ih_l1").unwrap().shape, [20, 6]);
-        for tensor in &model.params().tensors {
-            for i in tensor.range.clone() {
-                let at = |shift: f32| {
-                    let mut moved = model.clone();
-                    moved.params_mut().data[i] += shift;
-                    loss(&moved, &mut vec![0.0; grads.len()])
-                };
-                let difference = (at(1e-2) - at(-1e-2)) / 2e-2;
-                let error = (difference - f64::from(grads[i])).abs();
-                assert!(error < 1e-3 * (1.0 + difference.abs()), "{}: {difference} and {}", tensor.name, grads[i]);
-            }
-        }
-    }
-}
