@@ -34,6 +34,16 @@ impl Isa {
         Isa::Plain
     }
 
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2 + fma",
+            Isa::Plain if cfg!(target_arch = "aarch64") => "neon",
+            Isa::Plain => "scalar",
+        }
+    }
+
     /// All that this processor has.
     pub fn available() -> impl Iterator<Item = Isa> {
         [Isa::Plain, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= Isa::widest())

@@ -94,7 +94,7 @@ pub(super) fn run(cli: &Cli, args: &Doctor) -> Result<(), Failure> {
 }
 
 fn look(cli: &Cli) -> Findings {
-    let (features, code_path) = processor_features();
+    let (features, code_path) = (processor_features(), penwright::layers::isa().name());
     let free = free_memory();
     let size =
         ratatui::crossterm::terminal::size().ok().filter(|_| io::stdout().is_terminal() || io::stderr().is_terminal());
@@ -126,33 +126,28 @@ fn look(cli: &Cli) -> Findings {
     }
 }
 
-/// What the processor has of that which speeds up training, and which way the products go. The crate `gemm` chooses
-/// at run time in the same order.
+/// What the processor has of that which speeds up training.
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
-fn processor_features() -> (Vec<&'static str>, &'static str) {
+fn processor_features() -> Vec<&'static str> {
     macro_rules! present {
         ($($name:tt),*) => { [$(($name, std::is_x86_feature_detected!($name))),*] };
     }
     let all = present!("sse4.2", "avx", "fma", "f16c", "avx2", "avx512f", "avx512bw", "avx512vnni", "avx512bf16");
-    let features: Vec<_> = all.into_iter().filter(|f| f.1).map(|f| f.0).collect();
-    let path = if features.contains(&"avx2") && features.contains(&"fma") { "avx2 + fma" } else { "scalar" };
-    (features, path)
+    all.into_iter().filter(|f| f.1).map(|f| f.0).collect()
 }
 
 #[cfg(target_arch = "aarch64")]
-fn processor_features() -> (Vec<&'static str>, &'static str) {
+fn processor_features() -> Vec<&'static str> {
     macro_rules! present {
         ($($name:tt),*) => { [$(($name, std::arch::is_aarch64_feature_detected!($name))),*] };
     }
     let all = present!("neon", "fp16", "dotprod", "i8mm", "bf16", "sve");
-    let features: Vec<_> = all.into_iter().filter(|f| f.1).map(|f| f.0).collect();
-    let path = if features.contains(&"neon") { "neon" } else { "scalar" };
-    (features, path)
+    all.into_iter().filter(|f| f.1).map(|f| f.0).collect()
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64")))]
-fn processor_features() -> (Vec<&'static str>, &'static str) {
-    (Vec::new(), "scalar")
+fn processor_features() -> Vec<&'static str> {
+    Vec::new()
 }
 
 /// The processor's name, where Linux tells it.

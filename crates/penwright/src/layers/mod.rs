@@ -22,6 +22,7 @@ pub use layer_norm::LayerNorm;
 pub(crate) use linear::add_rows;
 pub use linear::{Layout, Linear};
 pub use lstm_cell::{Recurrent, lstm_cell};
+pub use penwright_kernels::{Isa, isa};
 
 /// Rows of an element-wise pass that one task takes.
 pub(crate) const CHUNK: usize = 32;
