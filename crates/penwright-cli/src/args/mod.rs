@@ -101,10 +101,49 @@ pub(crate) struct Eval {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    /// A shell's words: quotes keep spaces, `#` begins a comment.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut quoted) = (vec![String::new()], false);
+        for c in line.chars() {
+            match c {
+                '"' => quoted = !quoted,
+                '#' if !quoted => break,
+                ' ' if !quoted => words.push(String::new()),
+                c => words.last_mut().unwrap().push(c),
+            }
+        }
+        words.into_iter().filter(|word| !word.is_empty()).collect()
+    }
+
+    /// Every command that README and the help texts show is one that the program takes.
+    #[test]
+    fn examples_are_commands() {
+        let readme = include_str!("../../../../README.md");
+        let mut lines: Vec<String> = readme
+            .lines()
+            .filter_map(|line| line.strip_prefix("$penwright "))
+            .map(|line| format!("penwright {line}"))
+            .collect();
+        lines.extend(
+            readme.lines().filter_map(|l| l.strip_prefix("cargo run --release -- ")).map(|l| format!("penwright {l}")),
+        );
+        for command in std::iter::once(&mut Cli::command()).chain(Cli::command().get_subcommands_mut()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.lines().filter_map(|line| line.find("penwright ").map(|at| line[at..].to_string()));
+            lines.extend(examples.map(|line| line.split("   ").next().unwrap_or_default().to_string()));
+        }
+        assert!(lines.len() > 20, "{lines:?}");
+        for line in lines {
+            if let Err(error) = Cli::try_parse_from(words(&line)) {
+                assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp, "{line}: {error}");
+            }
+        }
     }
 }

@@ -111,7 +111,6 @@ fn show(cli: &Cli, args: &Demo, comparison: &Comparison, report: &Path) -> Resul
         }
     }
     writeln!(out, "\n{}", comparison.table())?;
-    writeln!(out, "{}\n", comparison.verdict())?;
     writeln!(out, "Open {} to see it all; the runs are beside it. Now your own book:\n", name(report))?;
     writeln!(out, "    penwright generate {} --prompt \"The door\"", name(&args.out.join("gpt2")))?;
     writeln!(out, "    penwright train book.txt --budget 10m --out runs/book")?;
