@@ -34,7 +34,14 @@ fn killed_at_random_moments_and_resumed() {
         let start = std::time::Instant::now();
         assert!(command(&text, &undisturbed, model).status().unwrap().success());
         let whole = start.elapsed();
-        let weights = |run: &Path| std::fs::read(run.join("model.safetensors")).unwrap();
+        // The best weights as a file, and of the last checkpoint the arrays: weights, moments, carried state. (Its
+        // header tells seconds.)
+        let weights = |run: &Path| {
+            let last = std::fs::read(run.join("state/checkpoint.safetensors")).unwrap();
+            let header = u64::from_le_bytes(last[..8].try_into().unwrap()) as usize;
+            assert!(last.len() > 8 + header + 1000);
+            (std::fs::read(run.join("model.safetensors")).unwrap(), last[8 + header..].to_vec())
+        };
         let expected = weights(&undisturbed);
         let (mut kills, mut out, mut finished) = (0, dir.path().join("run0"), 0);
         while kills < KILLS || finished == 0 {

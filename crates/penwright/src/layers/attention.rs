@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 
 use penwright_kernels::{
-    self as kernels, BlockMut, Cut, Init, Matrix, Packed, blocks_mut, chunks, chunks_mut, dot, each, product_here,
+    self as kernels, BlockMut, Cut, Init, Matrix, Packed, blocks_mut, chunks, chunks_mut, each, product_here,
 };
 
 use super::Dropout;
@@ -147,31 +147,6 @@ impl Attention {
                 product_here(&mut dqkv.group(1).rows_mut(0, seen), init, ds.t(), q);
             }
             WORK.set(work);
-        });
-    }
-}
-
-impl Attention {
-    /// Decoding: attends from `n` new positions beginning at `first` over a cache `[positions, 2C]` of keys and
-    /// values, in which the new ones already stand; qkv `[n, 3C]` → out `[n, C]`.
-    pub fn decode(self, qkv: &[f32], cache: &[f32], first: usize, out: &mut [f32]) {
-        let (c, d) = (self.width(), self.head_width);
-        let scale = self.scale();
-        each((chunks_mut(out, c), chunks(qkv, 3 * c)), |i, (out, qkv)| {
-            let mut p = vec![0.0; first + i + 1];
-            for head in 0..self.heads {
-                let q = &qkv[head * d..][..d];
-                for (p, row) in p.iter_mut().zip(cache.chunks_exact(2 * c)) {
-                    *p = dot(q, &row[head * d..][..d]);
-                }
-                let width = p.len();
-                kernels::causal_softmax(&mut p, width, first + i, scale, &mut [0.0]);
-                let o = &mut out[head * d..][..d];
-                o.fill(0.0);
-                for (p, row) in p.iter().zip(cache.chunks_exact(2 * c)) {
-                    o.iter_mut().zip(&row[c + head * d..][..d]).for_each(|(o, v)| *o += p * v);
-                }
-            }
         });
     }
 }
