@@ -52,7 +52,7 @@ pub(super) fn prepare(cli: &Cli, settings: Settings) -> Result<Job, Failure> {
         }
     })?;
     drop(status);
-    if cli.verbose || !job.corpus().report().skipped.is_empty() {
+    if !cli.quiet && !cli.json {
         eprintln!("{}", job.corpus().report());
     }
     Ok(job)
