@@ -1,5 +1,6 @@
 //! Weights as safetensors, with a checksum that loading verifies.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -13,13 +14,8 @@ use crate::{Error, Result};
 
 /// Writes flat arrays and a text into one file, with a checksum.
 pub(crate) fn write_floats(path: &Path, arrays: &[(&str, &[f32])], text: &str) -> Result<()> {
-    let mut params = Params::default();
-    for (name, values) in arrays {
-        params.add(*name, &[values.len()]);
-        let range = params.tensors[params.tensors.len() - 1].range.clone();
-        params.data[range].copy_from_slice(values);
-    }
-    write_params(path, &params, Some(text))
+    let arrays = arrays.iter().map(|&(name, values)| (name, vec![values.len()], values));
+    write_arrays(path, arrays, Some(text))
 }
 
 /// Reads the arrays of the names and the text that [`write_floats`] wrote.
@@ -42,17 +38,31 @@ pub(crate) fn read_floats(path: &Path, names: &[&str]) -> Result<(Vec<Vec<f32>>,
 
 /// Writes the arena's tensors, named, with a checksum and, if given, a text in the header.
 pub(crate) fn write_params(path: &Path, params: &Params, text: Option<&str>) -> Result<()> {
-    let bytes: Vec<Vec<u8>> = params
-        .tensors
-        .iter()
-        .map(|t| params.data[t.range.clone()].iter().flat_map(|x| x.to_le_bytes()).collect())
-        .collect();
+    let arrays = params.tensors.iter().map(|t| (t.name.as_str(), t.shape.clone(), &params.data[t.range.clone()]));
+    write_arrays(path, arrays, text)
+}
+
+fn write_arrays<'a>(
+    path: &Path,
+    arrays: impl Iterator<Item = (&'a str, Vec<usize>, &'a [f32])>,
+    text: Option<&str>,
+) -> Result<()> {
+    let arrays: Vec<_> = arrays.map(|(name, shape, values)| (name, shape, little_endian(values))).collect();
     let mut views = Vec::new();
-    for (tensor, bytes) in params.tensors.iter().zip(&bytes) {
-        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
-        views.push((tensor.name.clone(), view.map_err(|e| Error::damaged(path, e.to_string()))?));
+    for (name, shape, bytes) in &arrays {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+        views.push((name.to_string(), view.map_err(|e| Error::damaged(path, e.to_string()))?));
     }
     write_views(path, views, text)
+}
+
+/// The bytes as the format has them: where they lie, on all but a few machines.
+fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        Cow::Borrowed(bytemuck::cast_slice(values))
+    } else {
+        values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>().into()
+    }
 }
 
 /// Writes arrays of any type, named, with the checksum of all in this order.

@@ -72,7 +72,8 @@ impl ModelConfig {
     }
 
     /// Bytes that training on `batch` texts of `context` tokens takes: weights, gradients, two moments and what the
-    /// backward keeps.
+    /// backward keeps; three times the weights for a checkpoint on its way to the disk; half of them packed; and what
+    /// the program takes itself.
     pub fn memory(&self, batch: usize, context: usize) -> u64 {
         let rows = batch as f64 * context as f64;
         let row = match self {
@@ -80,7 +81,8 @@ impl ModelConfig {
             ModelConfig::Gpt2(c) => (16.0 * c.layers as f64 + 12.0) * c.width as f64 + c.vocab as f64,
             ModelConfig::Lstm(c) => (7.0 * c.layers as f64 + 5.0) * c.hidden as f64 + (c.embed + c.vocab) as f64,
         };
-        (4.0 * (4.0 * self.counts().0 + rows * row)) as u64
+        let program = f64::from(32 << 20);
+        (program + 4.0 * (7.5 * self.counts().0 + rows * row)) as u64
     }
 
     /// # Errors
