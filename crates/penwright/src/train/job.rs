@@ -64,6 +64,7 @@ impl Job {
     /// # Errors
     /// When a text cannot be read, is too short, or a setting cannot work.
     pub fn prepare(settings: Settings, progress: &mut dyn FnMut(Preparing)) -> Result<Job> {
+        settings.clone().filled().check()?;
         let options = settings.read_options();
         let mut reading = |p: &corpus::Progress| {
             progress(Preparing { stage: "reading texts", done: p.files as u64, total: p.of as u64 })
@@ -89,6 +90,7 @@ impl Job {
         progress: &mut dyn FnMut(Preparing),
     ) -> Result<Job> {
         let settings = settings.filled();
+        settings.check()?;
         let (train, val) = match held_out {
             Some(held_out) => (corpus.texts(), held_out.texts()),
             None => corpus.split(settings.val_fraction())?,

@@ -268,6 +268,16 @@ impl Settings {
         }
     }
 
+    /// What can be known to be wrong before any text is read. Of filled settings.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.model_config(1) {
+            ModelConfig::Ngram(shape) => return shape.check(),
+            ModelConfig::Lstm(shape) => shape.check()?,
+            ModelConfig::Gpt2(shape) => shape.check()?,
+        }
+        self.train_options().check()
+    }
+
     /// The model's shape for a vocabulary. Of filled settings.
     pub(crate) fn model_config(&self, vocab: usize) -> ModelConfig {
         let size = |value: Option<usize>| value.unwrap_or(1);

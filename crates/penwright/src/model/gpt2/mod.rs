@@ -31,6 +31,24 @@ pub struct Gpt2Config {
     pub width: usize,
 }
 
+impl Gpt2Config {
+    /// # Errors
+    /// When the shape is impossible.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Gpt2Config { context, layers, heads, width, .. } = *self;
+        for (name, value) in [("context", context), ("layers", layers), ("heads", heads), ("width", width)] {
+            if value == 0 {
+                return Err(Error::setting(name, "must be at least 1"));
+            }
+        }
+        if !width.is_multiple_of(heads) {
+            let problem = format!("{width} is not divisible by --heads {heads}; try {}", width.next_multiple_of(heads));
+            return Err(Error::setting("width", problem));
+        }
+        Ok(())
+    }
+}
+
 /// Positions that scoring computes at once.
 const SCORE_ROWS: usize = 1024;
 
@@ -142,16 +160,8 @@ impl Gpt2 {
     /// # Errors
     /// When the shape is impossible.
     pub fn new(config: Gpt2Config, seed: u64) -> Result<Self> {
-        let Gpt2Config { vocab, context, layers, heads, width } = config;
-        for (name, value) in [("context", context), ("layers", layers), ("heads", heads), ("width", width)] {
-            if value == 0 {
-                return Err(Error::setting(name, "must be at least 1"));
-            }
-        }
-        if !width.is_multiple_of(heads) {
-            let problem = format!("{width} is not divisible by --heads {heads}; try {}", width.next_multiple_of(heads));
-            return Err(Error::setting("width", problem));
-        }
+        config.check()?;
+        let Gpt2Config { vocab, context, layers, width, .. } = config;
         let mut p = Params::default();
         let token_embedding = p.add("transformer.wte.weight", &[vocab, width]);
         let position_embedding = p.add("transformer.wpe.weight", &[context, width]);

@@ -32,6 +32,18 @@ pub struct LstmConfig {
 }
 
 impl LstmConfig {
+    /// # Errors
+    /// When the shape is impossible.
+    pub(crate) fn check(&self) -> Result<()> {
+        let LstmConfig { layers, embed, hidden: width, .. } = *self;
+        for (name, value) in [("layers", layers), ("width", width), ("embed", embed)] {
+            if value == 0 {
+                return Err(Error::setting(name, "must be at least 1"));
+            }
+        }
+        Ok(())
+    }
+
     /// Width of a layer's state.
     pub fn layer_width(&self, layer: usize) -> usize {
         if self.tied && layer + 1 == self.layers { self.embed } else { self.hidden }
@@ -109,12 +121,8 @@ impl Lstm {
     /// # Errors
     /// When the shape is impossible.
     pub fn new(config: LstmConfig, seed: u64) -> Result<Self> {
+        config.check()?;
         let LstmConfig { vocab, embed, hidden: width, layers, tied } = config;
-        for (name, value) in [("layers", layers), ("width", width), ("embed", embed)] {
-            if value == 0 {
-                return Err(Error::setting(name, "must be at least 1"));
-            }
-        }
         let mut p = Params::default();
         let embedding = p.add("embedding.weight", &[vocab, embed]);
         p.fill_normal(&embedding, 0.1, seed);

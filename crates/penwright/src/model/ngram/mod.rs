@@ -52,7 +52,7 @@ impl NgramConfig {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if !(1..=MAX_ORDER).contains(&self.order) {
             let problem = format!("{} is not possible; choose 1 to {MAX_ORDER}", self.order);
             return Err(Error::setting("order", problem));
