@@ -1,5 +1,6 @@
 //! Numbers, times and long lines as people read them.
 
+use penwright::error::grouped;
 use ratatui::text::{Line, Span};
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -10,15 +11,7 @@ pub(crate) fn width(text: &str) -> usize {
 
 /// `1,003,854`.
 pub(crate) fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    grouped(count, ',')
 }
 
 /// `824 K`, `1.25 M`: three digits and a unit.

@@ -1,19 +1,13 @@
 //! Numbers and names for people.
 
+use crate::error::grouped;
+
 /// What stands for a value that is not known.
 pub(crate) const NONE: &str = "–";
 
 /// `1,234,567`, with a narrow space that does not break: `1 234 567`.
 pub(crate) fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push('\u{202f}');
-        }
-        out.push(digit);
-    }
-    out
+    grouped(n, '\u{202f}')
 }
 
 /// Three significant digits: `0.0123`, `1.23`, `12.3`, `123`, `1 230`.

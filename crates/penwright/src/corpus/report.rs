@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::clean::Cleaned;
-use crate::error::bytes;
+use crate::error::{bytes, grouped};
 
 /// The record of one reading, in the order of the inputs. `Display` gives a few lines for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -111,14 +111,7 @@ impl Report {
 }
 
 fn plural(count: u64, one: &str) -> String {
-    let digits = count.to_string();
-    let mut grouped = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
+    let grouped = grouped(count, ',');
     match (count, one.strip_suffix('y')) {
         (1, _) => format!("1 {one}"),
         (_, Some(stem)) => format!("{grouped} {stem}ies"),

@@ -216,14 +216,14 @@ impl Gpt2 {
         Attention { time, heads: self.config.heads, head_width: self.config.width / self.config.heads }
     }
 
-    /// x = token embedding + position embedding, `[rows, C]`; positions start at `first` in each text of `time`.
-    fn embed(&self, tokens: &[u32], time: usize, first: usize, x: &mut [f32]) {
+    /// x = token embedding + position embedding, `[rows, C]`; positions start anew in each text of `time`.
+    fn embed(&self, tokens: &[u32], time: usize, x: &mut [f32]) {
         let c = self.config.width;
         let wte = &self.params.data[self.token_embedding.clone()];
         let wpe = &self.params.data[self.position_embedding.clone()];
         each((chunks_mut(x, c), chunks(tokens, 1)), |row, (x, token)| {
             x.copy_from_slice(&wte[token[0] as usize * c..][..c]);
-            add(x, &wpe[(first + row % time) * c..][..c]);
+            add(x, &wpe[row % time * c..][..c]);
         });
     }
 
@@ -233,7 +233,7 @@ impl Gpt2 {
         let time = rows / batch;
         let p = &self.params.data;
         s.resize(rows, &self.config);
-        self.embed(tokens, time, 0, &mut s.x);
+        self.embed(tokens, time, &mut s.x);
         dropout.at(0).apply(&mut s.x);
         for (l, (block, kept)) in self.blocks.iter().zip(&mut s.blocks).enumerate() {
             let place = dropout.at(l as u64 + 1);
