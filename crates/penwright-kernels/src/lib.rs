@@ -1,5 +1,6 @@
 //! The arithmetic of Penwright: matrix products and element-wise functions. The only crate with `unsafe`.
 
+mod activation;
 mod decode;
 mod isa;
 mod lstm;
@@ -11,6 +12,10 @@ mod rows;
 mod team;
 mod tile;
 
+pub use activation::{
+    gelu_exact, gelu_exact_backward, gelu_quick, gelu_quick_backward, relu, relu_backward, silu, silu_backward,
+    tanh_of, tanh_of_backward,
+};
 pub use decode::{linear_in_out, linear_out_in};
 pub use isa::{Isa, isa};
 pub use lstm::{lstm_cell, lstm_cell_backward};

@@ -1,15 +1,15 @@
-//! Memory-mapped temporary files: texts and token ids larger than memory, paged in as they are read.
+//! Memory-mapped files: temporary ones, for texts and token ids larger than memory, and weights, paged in as they are
+//! read.
 
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
+use std::path::Path;
 
 use memmap2::{Mmap, MmapOptions};
 
-/// A whole temporary file as a slice of bytes.
-///
-/// It owns the handle of a file that has no name any more, such as `tempfile::tempfile()` gives; no other process can
-/// open, change or shorten it. When the value is dropped, the file is gone.
+/// A whole file as a slice of bytes: a temporary one that has no name any more, such as `tempfile::tempfile()` gives,
+/// which is gone when the value is dropped; or one of weights, by its name.
 #[derive(Debug)]
 pub struct Mapped {
     map: Option<Mmap>,
@@ -28,16 +28,36 @@ impl Mapped {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "only a regular file can be mapped"));
         }
         refuse_named(&metadata)?;
-        let len = usize::try_from(metadata.len())
+        Self::map(file)
+    }
+
+    /// Maps a file of weights, to be read. The file must not be written to or shortened in place for as long as the
+    /// value lives: replace it by renaming another over it, as Penwright, Hugging Face's libraries and llama.cpp do.
+    /// A file that shrinks ends the process when the missing part is read.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is no regular file, or the system refuses the map.
+    pub fn open(path: &Path) -> io::Result<Mapped> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+        }
+        Self::map(file)
+    }
+
+    fn map(file: File) -> io::Result<Mapped> {
+        let len = usize::try_from(file.metadata()?.len())
             .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "the file exceeds the address space"))?;
         // A map of no bytes is refused by some systems.
         let map = if len == 0 {
             None
         } else {
-            // SAFETY: a map is unsound only if its bytes change or the file shrinks while slices of it live. The file
-            // has no name (checked above on Unix; elsewhere temporary files are opened for this process alone), so no
-            // one can open it anew, and its handle is owned here, never given out and never written through. The map
-            // is read-only and lives no longer than the handle.
+            // SAFETY: a map is unsound only if its bytes change or the file shrinks while slices of it live. A temporary
+            // file has no name (checked on Unix; elsewhere temporary files are opened for this process alone), so no one
+            // can open it anew, and its handle is owned here, never given out and never written through. Of a file with
+            // a name the same is asked of the caller of `open`; any bits of it are numbers, and no decision of this
+            // program about memory rests on a byte of it that is read twice. The map is read-only and lives no longer
+            // than the handle.
             Some(unsafe { MmapOptions::new().len(len).map(&file) }?)
         };
         Ok(Mapped { map, _file: file })
@@ -98,6 +118,8 @@ mod tests {
         if cfg!(unix) {
             assert!(Mapped::from_file(file.try_clone().unwrap()).unwrap_err().to_string().contains("without a name"));
         }
+        assert_eq!(Mapped::open(&path).unwrap().words(), [1, u32::MAX, 7]);
+        assert!(Mapped::open(&std::env::temp_dir()).is_err());
         std::fs::remove_file(&path).unwrap();
         let mapped = Mapped::from_file(file).unwrap();
         assert_eq!((mapped.words(), mapped.len(), &mapped[12..]), (&[1, u32::MAX, 7][..], 14, &b"xy"[..]));

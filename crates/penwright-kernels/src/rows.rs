@@ -68,28 +68,25 @@ fn gelu_backward_body<const FMA: bool>(x: &[f32], d: &mut [f32]) {
     }
 }
 
-/// Added to the variance in layer normalisation.
-const EPSILON: f32 = 1e-5;
-
 /// Mean and `1 / √(variance + ε)`.
 #[inline(always)]
-fn moments(x: &[f32]) -> (f32, f32) {
+fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     let n = x.len() as f32;
     let mean = sum_of!(|v| v, x) / n;
     let var = sum_of!(|v| (v - mean) * (v - mean), x) / n;
-    (mean, 1.0 / (var + EPSILON).sqrt())
+    (mean, 1.0 / (var + epsilon).sqrt())
 }
 
 dispatched! {
     /// Layer normalisation of rows as wide as `gain`: `y = γ (x − mean) / √(var + ε) + β`.
-    pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], y: &mut [f32]) = layer_norm_body;
+    pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32]) = layer_norm_body;
 }
 
 #[inline(always)]
-fn layer_norm_body<const FMA: bool>(x: &[f32], gain: &[f32], bias: &[f32], y: &mut [f32]) {
+fn layer_norm_body<const FMA: bool>(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32]) {
     let c = gain.len();
     for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-        let (mean, scale) = moments(x);
+        let (mean, scale) = moments(x, epsilon);
         for (((y, x), gain), bias) in y.iter_mut().zip(x).zip(gain).zip(bias) {
             *y = fma::<FMA>((x - mean) * scale, *gain, *bias);
         }
@@ -98,16 +95,23 @@ fn layer_norm_body<const FMA: bool>(x: &[f32], gain: &[f32], bias: &[f32], y: &m
 
 dispatched! {
     /// Backward of [`layer_norm`]: adds to `dx`, and to `sums`, the gradients of γ and β, `[2, C]`.
-    pub fn layer_norm_backward(x: &[f32], gain: &[f32], dy: &[f32], dx: &mut [f32], sums: &mut [f32])
+    pub fn layer_norm_backward(x: &[f32], gain: &[f32], epsilon: f32, dy: &[f32], dx: &mut [f32], sums: &mut [f32])
         = layer_norm_backward_body;
 }
 
 #[inline(always)]
-fn layer_norm_backward_body<const FMA: bool>(x: &[f32], gain: &[f32], dy: &[f32], dx: &mut [f32], sums: &mut [f32]) {
+fn layer_norm_backward_body<const FMA: bool>(
+    x: &[f32],
+    gain: &[f32],
+    epsilon: f32,
+    dy: &[f32],
+    dx: &mut [f32],
+    sums: &mut [f32],
+) {
     let c = gain.len();
     let (dgain, dbias) = sums.split_at_mut(c);
     for ((dx, x), dy) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(dy.chunks_exact(c)) {
-        let (mean, scale) = moments(x);
+        let (mean, scale) = moments(x, epsilon);
         let sum = sum_of!(|dy, gain| dy * gain, dy, gain) / c as f32;
         let dot = sum_of!(|dy, gain, x| dy * gain * ((x - mean) * scale), dy, gain, x) / c as f32;
         let values = dx.iter_mut().zip(x).zip(dy).zip(gain).zip(&mut *dgain).zip(&mut *dbias);
@@ -355,9 +359,9 @@ mod tests {
             let loss = |x: &[f64]| -> f64 { forward(x).iter().zip(wide(&dy)).map(|(y, d)| y * d).sum() };
             with_each(|_| {
                 let (mut y, mut dx, mut sums) = (vec![0.0; 3 * c], vec![1.0; 3 * c], vec![0.0; 2 * c]);
-                layer_norm(&x, &gain, &vec![0.5; c], &mut y);
+                layer_norm(&x, &gain, &vec![0.5; c], 1e-5, &mut y);
                 close("layer_norm", &y, forward(&wide(&x)));
-                layer_norm_backward(&x, &gain, &dy, &mut dx, &mut sums);
+                layer_norm_backward(&x, &gain, 1e-5, &dy, &mut dx, &mut sums);
                 let normed: Vec<f64> = wide(&x).chunks(c).flat_map(norm_exactly).collect();
                 let column = |f: &dyn Fn(usize) -> f64| (0..c).map(|j| (0..3).map(|r| f(r * c + j)).sum()).collect::<Vec<f64>>();
                 close("gain", &sums[..c], column(&|i| normed[i] * f64::from(dy[i])));

@@ -16,6 +16,7 @@ pub mod corpus;
 pub mod duration;
 pub mod error;
 pub mod files;
+mod formats;
 pub mod generate;
 pub mod layers;
 pub mod memory;

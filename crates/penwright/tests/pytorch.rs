@@ -98,7 +98,8 @@ fn gpt2_equals_transformers() {
         [("gpt2", 29, 16, 2, 4, 32, 3), ("gpt2_odd", 31, 11, 3, 3, 24, 2)]
     {
         let fixture = Fixture::open(name);
-        let mut model = Gpt2::new(Gpt2Config { vocab, context, layers, heads, width }, 0).unwrap();
+        let mut model =
+            Gpt2::new(Gpt2Config { vocab, context, layers, heads, width, ..Gpt2Config::default() }, 0).unwrap();
         check_step(Box::new(model.clone()), &fixture, batch);
         fixture.load(model.params_mut());
         check_decoding(Arc::new(model), &fixture, batch, None);

@@ -31,7 +31,7 @@ fn options() -> TrainOptions {
 
 fn shapes(vocab: usize) -> [ModelConfig; 3] {
     [
-        ModelConfig::Gpt2(Gpt2Config { vocab, context: 24, layers: 2, heads: 2, width: 32 }),
+        ModelConfig::Gpt2(Gpt2Config { vocab, context: 24, layers: 2, heads: 2, width: 32, ..Gpt2Config::default() }),
         ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 48, layers: 2, tied: false }),
         ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 40, layers: 2, tied: true }),
     ]

@@ -219,7 +219,14 @@ fn train_and_write(model: &str) -> Result<(f64, f64), String> {
     let vocab = tokenizer.vocab_size();
     let config = match model {
         "lstm" => ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 32, layers: 1, tied: false }),
-        _ => ModelConfig::Gpt2(Gpt2Config { vocab, context: 16, layers: 1, heads: 2, width: 32 }),
+        _ => ModelConfig::Gpt2(Gpt2Config {
+            vocab,
+            context: 16,
+            layers: 1,
+            heads: 2,
+            width: 32,
+            ..Gpt2Config::default()
+        }),
     };
     let options = TrainOptions {
         length: Length::Steps(20),

@@ -1,5 +1,5 @@
 //! Causal multi-head self-attention (Vaswani et al. 2017):
-//! `out = softmax(q kᵀ / √D, masked to the past) v` for each head of D channels.
+//! `out = softmax(scale · q kᵀ, masked to the past) v`, scale = 1/√D, for each head of D channels.
 //!
 //! Each text and head is a task. It takes some queries at a time: their scores against all keys up to the last of
 //! them are a strip that stays in the cache, and nothing of size T × T is kept; the backward computes the strips
@@ -25,6 +25,8 @@ pub struct Attention {
     pub heads: usize,
     /// D.
     pub head_width: usize,
+    /// The factor of the scores, 1/√D unless the model is an odd one.
+    pub scale: f32,
 }
 
 /// A task's working memory, kept by its thread.
@@ -53,10 +55,6 @@ fn part(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 impl Attention {
     fn width(self) -> usize {
         self.heads * self.head_width
-    }
-
-    fn scale(self) -> f32 {
-        1.0 / (self.head_width as f32).sqrt()
     }
 
     /// How `[B · T, groups · C]` is cut into the parts of texts and heads.
@@ -96,7 +94,7 @@ impl Attention {
                 let (seen, width) = (first + n, (first + n).next_multiple_of(work.keys_t.panel()));
                 let p = part(&mut work.scores, n * width);
                 work.keys_t.multiply(&mut BlockMut::whole(p, n, width), Init::Zero, q.rows(first, n), 0);
-                kernels::causal_softmax(p, width, first, self.scale(), &mut logs[first..seen]);
+                kernels::causal_softmax(p, width, first, self.scale, &mut logs[first..seen]);
                 self.drop(dropout, p, width, i, first);
                 let p = Matrix::strided(p, n, seen, width);
                 work.values.multiply(&mut out.rows_mut(first, n), Init::Zero, p, 0);
@@ -125,7 +123,7 @@ impl Attention {
                 let (q, dout) = (q.rows(first, n), dout.rows(first, n));
                 let p = part(&mut work.scores, n * width);
                 work.keys_t.multiply(&mut BlockMut::whole(p, n, width), Init::Zero, q, 0);
-                kernels::causal_probabilities(p, width, first, self.scale(), &logs[first..seen]);
+                kernels::causal_probabilities(p, width, first, self.scale, &logs[first..seen]);
                 let dp = part(&mut work.dscores, n * width);
                 work.values.multiply(&mut BlockMut::whole(dp, n, width), Init::Zero, dout, 0);
                 self.drop(dropout, dp, width, i, first);
@@ -141,7 +139,7 @@ impl Attention {
                 let weights = Matrix::strided(weights, n, seen, width);
                 product_here(&mut dqkv.group(2).rows_mut(0, seen), init, weights.t(), dout);
                 // dq = ds k; dk += dsᵀ q
-                kernels::softmax_backward(p, dp, width, self.scale());
+                kernels::softmax_backward(p, dp, width, self.scale);
                 let ds = Matrix::strided(dp, n, seen, width);
                 work.keys.multiply(&mut dqkv.group(0).rows_mut(first, n), Init::Zero, ds, 0);
                 product_here(&mut dqkv.group(1).rows_mut(0, seen), init, ds.t(), q);

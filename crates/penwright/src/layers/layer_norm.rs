@@ -13,6 +13,8 @@ pub struct LayerNorm {
     pub gain: Range<usize>,
     /// β, `[C]`.
     pub bias: Range<usize>,
+    /// ε.
+    pub epsilon: f32,
 }
 
 impl LayerNorm {
@@ -20,7 +22,7 @@ impl LayerNorm {
     pub fn forward(&self, params: &[f32], x: &[f32], y: &mut [f32]) {
         let (gain, bias) = (&params[self.gain.clone()], &params[self.bias.clone()]);
         let task = gain.len() * CHUNK;
-        each((chunks_mut(y, task), chunks(x, task)), |_, (y, x)| kernels::layer_norm(x, gain, bias, y));
+        each((chunks_mut(y, task), chunks(x, task)), |_, (y, x)| kernels::layer_norm(x, gain, bias, self.epsilon, y));
     }
 
     /// Adds to `dx` (the residual path already lies there) and to the gradients; statistics are recomputed.
@@ -41,7 +43,7 @@ impl LayerNorm {
         let parts = (chunks_mut(dx, task), chunks_mut(sums, 2 * c), chunks(x, task), chunks(dy, task));
         each(parts, |_, (dx, sums, x, dy)| {
             sums.fill(0.0);
-            kernels::layer_norm_backward(x, gain, dy, dx, sums);
+            kernels::layer_norm_backward(x, gain, self.epsilon, dy, dx, sums);
         });
         kernels::add_columns(&mut grads[self.gain.clone()], sums, 2 * c, 0);
         kernels::add_columns(&mut grads[self.bias.clone()], sums, 2 * c, c);

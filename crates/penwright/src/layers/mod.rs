@@ -4,20 +4,20 @@
 //! row-major. A backward function *adds* to the gradients of parameters and *sets* those of its input. Work is cut
 //! into parts by shape alone (`each`), the arithmetic of a part is in `penwright-kernels`.
 
+mod activation;
 mod attention;
 mod cross_entropy;
 mod dropout;
 mod embedding;
-mod gelu;
 mod layer_norm;
 mod linear;
 mod lstm_cell;
 
+pub use activation::Activation;
 pub use attention::Attention;
 pub use cross_entropy::{cross_entropy, log_softmax};
 pub use dropout::{Dropout, random};
 pub(crate) use embedding::{embed, embed_backward};
-pub use gelu::{gelu, gelu_backward};
 pub use layer_norm::LayerNorm;
 pub(crate) use linear::add_rows;
 pub use linear::{Layout, Linear};

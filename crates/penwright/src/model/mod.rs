@@ -105,6 +105,10 @@ pub trait Trainable: LanguageModel {
     fn train_step(&mut self, tokens: &[u32], targets: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout)
     -> f64;
 
+    /// Whether a step keeps little of what it computes for the backward and computes the rest once more: less memory,
+    /// more time, the same results. Without effect on a model that cannot.
+    fn checkpoint_activations(&mut self, _on: bool) {}
+
     /// Forgets the carried state of one stream.
     fn reset_stream(&mut self, stream: usize);
 

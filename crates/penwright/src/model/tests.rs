@@ -37,7 +37,9 @@ fn lstm_tied_and_with_dropout() {
 
 #[test]
 fn gpt2_with_dropout() {
-    let mut model = Gpt2::new(Gpt2Config { vocab: 7, context: 3, layers: 2, heads: 2, width: 8 }, 3).unwrap();
+    let mut model =
+        Gpt2::new(Gpt2Config { vocab: 7, context: 3, layers: 2, heads: 2, width: 8, ..Gpt2Config::default() }, 3)
+            .unwrap();
     // Larger weights, so that attention is not the same everywhere and a small shift of an embedding is small beside it.
     for tensor in model.params().tensors.clone() {
         let factor = if tensor.name.contains(".wte.") || tensor.name.contains(".wpe.") { 20.0 } else { 2.0 };

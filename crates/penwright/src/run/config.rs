@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use std::path::Path;
+
+use crate::formats::hf;
 use crate::memory::free_memory;
 use crate::model::{Gpt2, Gpt2Config, Lstm, LstmConfig, NgramConfig, Trainable};
 use crate::{Error, Result};
@@ -41,8 +44,10 @@ impl ModelConfig {
             ModelConfig::Ngram(_) => (0.0, 0.0),
             ModelConfig::Gpt2(c) => {
                 let [vocab, context, layers, width] = [c.vocab, c.context, c.layers, c.width].map(|n| n as f64);
-                let block = 12.0 * width * width;
-                let params = (vocab + context + 2.0) * width + layers * (block + 13.0 * width);
+                let inner = c.inner.map_or(4.0 * width, |n| n as f64);
+                let block = (4.0 * width + 2.0 * inner) * width;
+                let head = if c.tied { 0.0 } else { vocab * width };
+                let params = (vocab + context + 2.0) * width + layers * (block + 9.0 * width + inner) + head;
                 // Scores and weighted values of attention, over half the context on average.
                 (params, vocab * width + layers * (block + context * width))
             }
@@ -78,7 +83,10 @@ impl ModelConfig {
         let rows = batch as f64 * context as f64;
         let row = match self {
             ModelConfig::Ngram(_) => 0.0,
-            ModelConfig::Gpt2(c) => (16.0 * c.layers as f64 + 12.0) * c.width as f64 + c.vocab as f64,
+            ModelConfig::Gpt2(c) => {
+                let (width, inner) = (c.width as f64, c.inner.map_or(4.0 * c.width as f64, |n| n as f64));
+                c.layers as f64 * (8.0 * width + 2.0 * inner) + 8.0 * width + inner + c.vocab as f64
+            }
             ModelConfig::Lstm(c) => (7.0 * c.layers as f64 + 5.0) * c.hidden as f64 + (c.embed + c.vocab) as f64,
         };
         let program = f64::from(32 << 20);
@@ -103,12 +111,7 @@ impl ModelConfig {
                 "model_type": "penwright_ngram", "vocab_size": c.vocab, "order": c.order,
                 "bos_token_id": eot, "eos_token_id": eot
             }),
-            ModelConfig::Gpt2(c) => json!({
-                "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": c.vocab,
-                "n_positions": c.context, "n_ctx": c.context, "n_embd": c.width, "n_layer": c.layers,
-                "n_head": c.heads, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
-                "bos_token_id": eot, "eos_token_id": eot, "tie_word_embeddings": true, "torch_dtype": "float32"
-            }),
+            ModelConfig::Gpt2(c) => hf::config::to_json(c, eot),
             ModelConfig::Lstm(c) => json!({
                 "model_type": "penwright_lstm", "vocab_size": c.vocab, "embedding_size": c.embed,
                 "hidden_size": c.hidden, "num_layers": c.layers, "tie_word_embeddings": c.tied, "bos_token_id": eot, "eos_token_id": eot
@@ -116,17 +119,19 @@ impl ModelConfig {
         }
     }
 
-    pub(super) fn from_json(json: &Value) -> Option<Self> {
-        // Sizes beyond these are damage, not models; the bound keeps products from overflowing.
-        let size = |key: &str| json.get(key)?.as_u64().filter(|&n| n > 0 && n < 1 << 24).map(|n| n as usize);
+    /// Reads `config.json`, which lies at `path`.
+    pub(super) fn from_json(path: &Path, json: &Value) -> Result<Self> {
+        if json["model_type"] == "gpt2" {
+            return Ok(ModelConfig::Gpt2(hf::config::from_json(path, json)?));
+        }
+        let own = Self::from_own_json(json);
+        own.ok_or_else(|| Error::damaged(path, "describes no n-gram model, LSTM or GPT-2 that Penwright knows"))
+    }
+
+    fn from_own_json(json: &Value) -> Option<Self> {
+        let size =
+            |key: &str| json.get(key)?.as_u64().filter(|&n| n > 0 && n < hf::config::LARGEST).map(|n| n as usize);
         match json.get("model_type")?.as_str()? {
-            "gpt2" => Some(ModelConfig::Gpt2(Gpt2Config {
-                vocab: size("vocab_size")?,
-                context: size("n_positions")?,
-                layers: size("n_layer")?,
-                heads: size("n_head")?,
-                width: size("n_embd")?,
-            })),
             "penwright_ngram" => {
                 Some(ModelConfig::Ngram(NgramConfig { vocab: size("vocab_size")?, order: size("order")? }))
             }

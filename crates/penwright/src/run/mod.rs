@@ -35,8 +35,7 @@ impl Run {
     /// When a file is missing, damaged, or of another shape than the configuration says.
     pub fn open(dir: &Path) -> Result<Run> {
         let path = dir.join("config.json");
-        let config = ModelConfig::from_json(&read_json(&path)?)
-            .ok_or_else(|| Error::damaged(&path, "describes no n-gram model, LSTM or GPT-2 that Penwright knows"))?;
+        let config = ModelConfig::from_json(&path, &read_json(&path)?)?;
         let tokenizer = Tokenizer::load(dir)?;
         let model: Arc<dyn LanguageModel> = match &config {
             ModelConfig::Ngram(shape) => Arc::new(Ngram::load(dir, shape.clone())?),

@@ -172,7 +172,14 @@ mod tests {
             Tokenizer::train(Level::Char, &["the quick brown fox jumps over the lazy dog.\n"], None).unwrap();
         let vocab = tokenizer.vocab_size();
         let configs = [
-            ModelConfig::Gpt2(Gpt2Config { vocab, context: 16, layers: 1, heads: 2, width: 16 }),
+            ModelConfig::Gpt2(Gpt2Config {
+                vocab,
+                context: 16,
+                layers: 1,
+                heads: 2,
+                width: 16,
+                ..Gpt2Config::default()
+            }),
             ModelConfig::Lstm(LstmConfig { vocab, embed: 8, hidden: 16, layers: 1, tied: false }),
         ];
         let models = configs.iter().map(|c| c.build(3).unwrap().into_model()).collect();

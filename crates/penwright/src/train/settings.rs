@@ -296,6 +296,7 @@ impl Settings {
                 layers: size(self.layers),
                 heads: size(self.heads),
                 width: size(self.width),
+                ..Gpt2Config::default()
             }),
         }
     }

@@ -10,12 +10,11 @@ mod cache;
 
 use std::sync::Arc;
 
-use penwright_kernels::{Matrix, dot, exp, matmul};
+use penwright_kernels::{Matrix, add, dot, exp, matmul};
 use rayon::prelude::*;
 
-use super::{Gpt2, Gpt2Config, add};
+use super::{Gpt2, Gpt2Config};
 use crate::Result;
-use crate::layers::gelu;
 use crate::model::decode::{PACKED, Places, check_memory, in_pool, linear, log_softmax_rows};
 use crate::model::{Session, check_tokens};
 use cache::{Cache, Shape};
@@ -147,7 +146,7 @@ impl Gpt2 {
             add(x, y);
             block.norm2.forward(p, x, y);
             product(&block.up, y, up);
-            gelu(up, active);
+            self.config.activation.forward(up, active);
             product(&block.down, active, y);
             add(x, y);
         }
@@ -179,8 +178,7 @@ impl Gpt2 {
         scores: &mut [f32],
     ) {
         let Gpt2Config { width: c, heads, context, .. } = self.config;
-        let d = c / heads;
-        let scale = 1.0 / (d as f32).sqrt();
+        let (d, scale) = (c / heads, self.config.attention_scale(layer));
         let longest = rows.iter().map(|row| row.position + 1).max().unwrap_or(1);
         let tasks = attended.par_chunks_mut(d).zip(scores.par_chunks_mut(context));
         tasks.with_min_len((TASK / (2 * d * longest)).max(1)).enumerate().for_each(|(i, (out, scores))| {
@@ -212,8 +210,7 @@ impl Gpt2 {
         scores: &mut Vec<f32>,
     ) {
         let Gpt2Config { width: c, heads, .. } = self.config;
-        let d = c / heads;
-        let scale = 1.0 / (d as f32).sqrt();
+        let (d, scale) = (c / heads, self.config.attention_scale(layer));
         let mut begin = 0;
         for rows in rows.chunk_by(|a, b| a.shadow == b.shadow) {
             let (n, first) = (rows.len(), rows[0].position);
@@ -264,8 +261,8 @@ impl Buffers {
             (&mut self.y, c),
             (&mut self.qkv, 3 * c),
             (&mut self.attended, c),
-            (&mut self.up, 4 * c),
-            (&mut self.active, 4 * c),
+            (&mut self.up, config.inner()),
+            (&mut self.active, config.inner()),
             (&mut self.scores, config.heads * config.context),
         ] {
             buffer.resize(rows * width, 0.0);

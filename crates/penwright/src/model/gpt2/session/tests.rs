@@ -2,7 +2,7 @@ use super::*;
 use crate::model::LanguageModel;
 
 fn model(context: usize) -> Arc<Gpt2> {
-    let config = Gpt2Config { vocab: 11, context, layers: 2, heads: 2, width: 12 };
+    let config = Gpt2Config { vocab: 11, context, layers: 2, heads: 2, width: 12, ..Gpt2Config::default() };
     let mut model = Gpt2::new(config, 5).unwrap();
     // Weights large enough for the past to matter.
     model.params.data.iter_mut().for_each(|w| *w *= 6.0);

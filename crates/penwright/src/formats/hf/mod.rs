@@ -1,0 +1,3 @@
+//! Hugging Face's directories.
+
+pub(crate) mod config;

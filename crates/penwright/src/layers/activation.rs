@@ -1,0 +1,79 @@
+//! The non-linearity of GPT-2's wide layer: GELU in its tanh form (Hendrycks and Gimpel 2016),
+//! `½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, and what other configurations name instead.
+
+use penwright_kernels::{self as kernels, chunks, chunks_mut, each};
+use serde::{Deserialize, Serialize};
+
+use super::TASK;
+
+/// A non-linearity, element by element.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// GPT-2's own: GELU in its tanh form.
+    #[default]
+    GeluNew,
+    /// GELU exactly, by the normal distribution function.
+    Gelu,
+    /// GELU in its sigmoid form.
+    QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x σ(x)`, also called swish.
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+impl Activation {
+    /// By the name that Hugging Face's configurations have for it; of the several forms of one function each is known.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" => Activation::GeluNew,
+            "gelu" | "gelu_python" => Activation::Gelu,
+            "quick_gelu" => Activation::QuickGelu,
+            "relu" => Activation::Relu,
+            "silu" | "swish" => Activation::Silu,
+            "tanh" => Activation::Tanh,
+            _ => return None,
+        })
+    }
+
+    /// Hugging Face's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::GeluNew => "gelu_new",
+            Activation::Gelu => "gelu",
+            Activation::QuickGelu => "quick_gelu",
+            Activation::Relu => "relu",
+            Activation::Silu => "silu",
+            Activation::Tanh => "tanh",
+        }
+    }
+
+    /// y = f(x).
+    pub fn forward(self, x: &[f32], y: &mut [f32]) {
+        let pass = match self {
+            Activation::GeluNew => kernels::gelu,
+            Activation::Gelu => kernels::gelu_exact,
+            Activation::QuickGelu => kernels::gelu_quick,
+            Activation::Relu => kernels::relu,
+            Activation::Silu => kernels::silu,
+            Activation::Tanh => kernels::tanh_of,
+        };
+        each((chunks_mut(y, TASK), chunks(x, TASK)), |_, (y, x)| pass(x, y));
+    }
+
+    /// `d` holds dy and becomes dx.
+    pub fn backward(self, x: &[f32], d: &mut [f32]) {
+        let pass = match self {
+            Activation::GeluNew => kernels::gelu_backward,
+            Activation::Gelu => kernels::gelu_exact_backward,
+            Activation::QuickGelu => kernels::gelu_quick_backward,
+            Activation::Relu => kernels::relu_backward,
+            Activation::Silu => kernels::silu_backward,
+            Activation::Tanh => kernels::tanh_of_backward,
+        };
+        each((chunks_mut(d, TASK), chunks(x, TASK)), |_, (d, x)| pass(x, d));
+    }
+}
