@@ -11,7 +11,7 @@ use penwright::memory::free_memory;
 use penwright::model::{Gpt2Config, LstmConfig};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
-use penwright::train::{Data, Event, Length, TrainOptions, train};
+use penwright::train::{Data, Event, Length, Start, TrainOptions, train};
 use ratatui::crossterm::style::Color;
 use serde::Serialize;
 
@@ -245,7 +245,7 @@ fn train_and_write(model: &str) -> Result<(f64, f64), String> {
         }
     };
     let data = Data::encode(&tokenizer, &[&text], &[&text[..500]], &mut |_, _| {}).map_err(|e| e.to_string())?;
-    train(&config, &tokenizer, &data, &options, dir.path(), &AtomicBool::new(false), &mut keep)
+    train(&Start::scratch(config, tokenizer), &data, &options, dir.path(), &AtomicBool::new(false), &mut keep)
         .map_err(|e| e.to_string())?;
     let run = Run::open(dir.path()).map_err(|e| e.to_string())?;
     let eight = GenerateOptions { length: TextLength::Tokens(8), ..GenerateOptions::default() };

@@ -19,10 +19,18 @@ pub(crate) use tensors::{checksum, read_floats, read_params, write_floats, write
 /// # Errors
 /// When the folder or the disk does not take it; what stood there before is still there.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    write_with(path, |file| file.write_all(bytes))
+}
+
+/// The same for contents that are made as they are written.
+pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(bytes)?;
+        let mut buffered = std::io::BufWriter::with_capacity(1 << 16, file.as_file_mut());
+        fill(&mut buffered)?;
+        buffered.flush()?;
+        drop(buffered);
         file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
         #[cfg(unix)]

@@ -1,24 +1,28 @@
 //! The run directory: what `train` writes and everything else reads. Every file is written whole or not at all.
+//!
+//! What is read may also be a model from elsewhere: a Hugging Face directory, adapters on a base.
 
 mod config;
+mod parts;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::files::{create_dir, read_json, read_params, write_json, write_params};
-use crate::model::{LanguageModel, Ngram, Params};
+use crate::Result;
+use crate::files::{create_dir, write_json, write_params};
+use crate::model::{LanguageModel, LoraConfig, Params};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
 
 pub use config::ModelConfig;
+pub(crate) use parts::{Parts, Weights};
 
 pub(crate) use crate::files::WEIGHTS;
 
 /// A run opened for use.
 pub struct Run {
-    /// The directory.
+    /// Where it lies: a folder or a file.
     pub dir: PathBuf,
     /// The model's shape.
     pub config: ModelConfig,
@@ -26,41 +30,34 @@ pub struct Run {
     pub model: Arc<dyn LanguageModel>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// What adapters it has, and the name of the base they belong to.
+    pub adapter: Option<(LoraConfig, String)>,
 }
 
 impl Run {
-    /// Opens a run directory.
+    /// Opens a run directory, a Hugging Face directory of a GPT-2, or adapters on one.
     ///
     /// # Errors
     /// When a file is missing, damaged, or of another shape than the configuration says.
-    pub fn open(dir: &Path) -> Result<Run> {
-        let path = dir.join("config.json");
-        let config = ModelConfig::from_json(&path, &read_json(&path)?)?;
-        let tokenizer = Tokenizer::load(dir)?;
-        let model: Arc<dyn LanguageModel> = match &config {
-            ModelConfig::Ngram(shape) => Arc::new(Ngram::load(dir, shape.clone())?),
-            _ => load_neural(dir, &config)?,
-        };
-        if tokenizer.vocab_size() != model.vocab_size() {
-            return Err(Error::damaged(
-                dir.join("tokenizer.json"),
-                "has another vocabulary than the model; copy the run again",
-            ));
-        }
-        Ok(Run { dir: dir.to_path_buf(), config, model, tokenizer })
+    pub fn open(path: &Path) -> Result<Run> {
+        let parts = Parts::read(path)?;
+        Ok(Run {
+            dir: path.to_path_buf(),
+            config: parts.config.clone(),
+            tokenizer: parts.tokenizer.clone(),
+            adapter: parts.adapter.as_ref().map(|adapter| (adapter.lora.config.clone(), adapter.base.clone())),
+            model: parts.model()?,
+        })
     }
 }
 
-fn load_neural(dir: &Path, config: &ModelConfig) -> Result<Arc<dyn LanguageModel>> {
-    let path = dir.join(WEIGHTS);
-    let raw = std::fs::read(&path).map_err(Error::io("read", &path))?;
-    // The weights are on disk already: a header that claims more than the file holds allocates nothing.
-    if config.num_params().saturating_mul(4) > raw.len() as u64 {
-        return Err(Error::damaged(&path, "is shorter than config.json says; copy the run again"));
-    }
-    let mut model = config.build(0)?;
-    read_params(&path, &raw, model.params_mut())?;
-    Ok(model.into_model())
+/// Where a model lies that a person names.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub fn locate(name: &str, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<PathBuf> {
+    let _ = progress;
+    Ok(PathBuf::from(name))
 }
 
 /// Writes the weights of a run.

@@ -20,8 +20,8 @@ pub(super) fn train(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome> {
     let started = Instant::now();
-    run::create(out, &ModelConfig::Ngram(config.clone()), tokenizer)?;
     forget(out)?;
+    run::create(out, &ModelConfig::Ngram(config.clone()), tokenizer)?;
     let mut metrics = Metrics::open(out, 0)?;
     let mut emit = |event: Event| {
         on_event(&event);
