@@ -2,6 +2,7 @@
 
 mod tensors;
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -19,25 +20,21 @@ pub(crate) use tensors::{checksum, read_floats, read_params, write_floats, write
 /// # Errors
 /// When the folder or the disk does not take it; what stood there before is still there.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_with(path, |file| file.write_all(bytes))
+    write_streamed(path, |file| file.write_all(bytes).map_err(Error::io("write", path)))
 }
 
-/// The same for contents that are made as they are written.
-pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+/// As [`write`], the contents written bit by bit by `fill`.
+pub(crate) fn write_streamed(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let failed = || Error::io("write", path);
+    // A path of one part has an empty parent.
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        let mut buffered = std::io::BufWriter::with_capacity(1 << 16, file.as_file_mut());
-        fill(&mut buffered)?;
-        buffered.flush()?;
-        drop(buffered);
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        #[cfg(unix)]
-        std::fs::File::open(dir)?.sync_all()?;
-        Ok(())
-    };
-    write().map_err(Error::io("write", path))
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed())?;
+    fill(file.as_file_mut())?;
+    file.as_file().sync_all().map_err(failed())?;
+    file.persist(path).map_err(|e| failed()(e.error))?;
+    #[cfg(unix)]
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed())?;
+    Ok(())
 }
 
 pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {

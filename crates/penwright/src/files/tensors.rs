@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use penwright_kernels::Mapped;
@@ -10,7 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::write_with;
+use super::write_streamed;
 use crate::model::Params;
 use crate::{Error, Result};
 
@@ -74,10 +75,10 @@ pub(crate) fn write_views(path: &Path, views: Vec<(String, TensorView)>, text: O
     let mut metadata = BTreeMap::from([("format", "pt".to_string()), ("checksum", checksum)]);
     metadata.extend(text.map(|text| ("text", text.to_string())));
     let header = header(&views, &metadata);
-    write_with(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(header.as_bytes())?;
-        views.iter().try_for_each(|(_, view)| file.write_all(view.data()))
+    write_streamed(path, |file| {
+        let start = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+        let mut parts = std::iter::once(&start[..]).chain(views.iter().map(|(_, view)| view.data()));
+        parts.try_for_each(|part| file.write_all(part)).map_err(Error::io("write", path))
     })
 }
 

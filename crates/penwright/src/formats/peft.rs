@@ -57,10 +57,15 @@ pub(crate) fn read(dir: &Path, base: &Gpt2Config) -> Result<Lora> {
     if !(1.0..=4096.0).contains(&rank) || rank.fract() != 0.0 {
         return Err(Error::damaged(&path, format!("has r {rank}, which is no rank from 1 to 4096")));
     }
+    let named = json["target_modules"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if let Some(target) = named.iter().find(|target| !target.as_str().is_some_and(LoraConfig::knows)) {
+        return Err(Error::damaged(&path, format!("adapts {target}; only the matrices of the blocks can be adapted")));
+    }
     let path = dir.join(WEIGHTS);
     let damaged = |problem: String| Error::damaged(&path, format!("{problem}; copy it again"));
     let tensors = weights::read_all(&path)?;
-    // PEFT's target_modules may be a pattern; what is adapted shows in the names.
+    // PEFT's target_modules may be a pattern; what is adapted shows in the names. Layers without adapters have zeros,
+    // which add nothing and stay zeros in training.
     let part = |name: &str| {
         let (layer, rest) =
             name.strip_prefix(PREFIX)?.trim_start_matches("transformer.").strip_prefix("h.")?.split_once('.')?;
@@ -71,8 +76,18 @@ pub(crate) fn read(dir: &Path, base: &Gpt2Config) -> Result<Lora> {
     let named: Option<Vec<_>> = tensors.iter().map(|(name, ..)| part(name)).collect();
     let Some(named) = named else {
         let odd = tensors.iter().find(|(name, ..)| part(name).is_none()).map_or("", |(name, ..)| name);
-        return Err(damaged(format!("has {odd}, which is no LoRA matrix of a block")));
+        return Err(damaged(format!("has {odd:?}, which is no LoRA matrix of a block")));
     };
+    let all: BTreeSet<_> = named.iter().cloned().collect();
+    let other = |which: &str| if which == "A" { "B" } else { "A" };
+    if let Some((layer, part, which)) =
+        named.iter().find(|(layer, part, which)| !all.contains(&(*layer, part.clone(), other(which).to_string())))
+    {
+        return Err(damaged(format!(
+            "has h.{layer}.{part}.lora_{which} but lacks h.{layer}.{part}.lora_{}",
+            other(which)
+        )));
+    }
     let targets: BTreeSet<String> = named.iter().map(|(_, part, _)| part.clone()).collect();
     let config = LoraConfig {
         rank: rank as usize,
@@ -84,7 +99,7 @@ pub(crate) fn read(dir: &Path, base: &Gpt2Config) -> Result<Lora> {
     for ((layer, part, which), (name, shape, values)) in named.iter().zip(&tensors) {
         let own = format!("{PREFIX}transformer.h.{layer}.{part}.lora_{which}.weight");
         let Some(tensor) = lora.params.find(&own).filter(|tensor| tensor.shape == *shape).cloned() else {
-            return Err(damaged(format!("has {name} as {shape:?}, which does not fit r and the base")));
+            return Err(damaged(format!("has {name:?} as {shape:?}, which does not fit r and the base")));
         };
         lora.params.data[tensor.range].copy_from_slice(values);
     }

@@ -131,7 +131,12 @@ impl ModelConfig {
             return Ok(ModelConfig::Gpt2(hf::config::from_json(path, json)?));
         }
         let own = Self::from_own_json(json);
-        own.ok_or_else(|| Error::damaged(path, "describes no n-gram model, LSTM or GPT-2 that Penwright knows"))
+        own.ok_or_else(|| {
+            let kind = &json["model_type"];
+            let problem =
+                format!("describes a model of type {kind}, none that Penwright knows: GPT-2, its LSTM or n-gram");
+            Error::damaged(path, problem)
+        })
     }
 
     fn from_own_json(json: &Value) -> Option<Self> {

@@ -1,6 +1,6 @@
 //! The run directory: what `train` writes and everything else reads. Every file is written whole or not at all.
 //!
-//! What is read may also be a model from elsewhere: a Hugging Face directory, adapters on a base.
+//! What is read may also be a model from elsewhere: a Hugging Face directory, adapters on a base, a GGUF file.
 
 mod config;
 mod parts;
@@ -35,7 +35,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Opens a run directory, a Hugging Face directory of a GPT-2, or adapters on one.
+    /// Opens a run directory, a Hugging Face directory of a GPT-2, adapters on one, or a `.gguf` file.
     ///
     /// # Errors
     /// When a file is missing, damaged, or of another shape than the configuration says.

@@ -1,10 +1,11 @@
-//! All that a model is made of, from wherever it lies: a run, a Hugging Face directory, adapters on a base.
+//! All that a model is made of, from wherever it lies: a run, a Hugging Face directory, adapters on a base, a GGUF file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{ModelConfig, locate};
 use crate::files::{WEIGHTS, read_json, read_params};
+use crate::formats::gguf::Gguf;
 use crate::formats::{hf, peft};
 use crate::model::{Gpt2, Gpt2Config, LanguageModel, Lora, Lstm, Ngram, Params, Trainable};
 use crate::tokenizer::Tokenizer;
@@ -44,6 +45,9 @@ impl Parts {
     /// # Errors
     /// When a file is missing, damaged, or of another shape than the configuration says.
     pub(crate) fn read(path: &Path) -> Result<Parts> {
+        if path.is_file() {
+            return Self::read_file(path);
+        }
         if path.join(peft::CONFIG).exists() {
             return Self::read_adapter(path);
         }
@@ -56,6 +60,21 @@ impl Parts {
         };
         let tokenizer = tokenizer(path, &config)?;
         let parts = Parts { config, tokenizer, weights, adapter: None };
+        parts.check(path)?;
+        Ok(parts)
+    }
+
+    fn read_file(path: &Path) -> Result<Parts> {
+        if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("gguf")) {
+            return Err(Error::damaged(
+                path,
+                "is a file; name a run's folder, a Hugging Face directory or a .gguf file",
+            ));
+        }
+        let file = Gguf::open(path)?;
+        let config = file.config()?;
+        let weights = Weights::Neural(file.params(&config)?);
+        let parts = Parts { config: ModelConfig::Gpt2(config), tokenizer: file.tokenizer()?, weights, adapter: None };
         parts.check(path)?;
         Ok(parts)
     }
@@ -83,6 +102,7 @@ impl Parts {
         let fits = if matches!(self.config, ModelConfig::Gpt2(_)) { tokens <= ids } else { tokens == ids };
         if !fits {
             let problem = format!("the tokenizer has {tokens} tokens but the model {ids}; they do not belong together");
+            let path = if path.is_file() { path.to_path_buf() } else { path.join("tokenizer.json") };
             return Err(Error::damaged(path, problem));
         }
         Ok(())
@@ -147,11 +167,12 @@ fn tokenizer(dir: &Path, config: &ModelConfig) -> Result<Tokenizer> {
     }
 }
 
-/// The base of adapters: a path from here, or one from the adapters' own folder, or whatever else a name may be.
+/// The base of adapters: a path from here, from the adapters' folder or from the one around it, or whatever else a name
+/// may be.
 fn locate_base(dir: &Path, name: &str) -> Result<PathBuf> {
-    let beside = dir.join(name);
-    if !Path::new(name).exists() && beside.exists() {
-        return Ok(beside);
+    let near = [Some(dir), dir.parent()].into_iter().flatten().map(|folder| folder.join(name));
+    match near.into_iter().find(|path| !Path::new(name).exists() && path.exists()) {
+        Some(path) => Ok(path),
+        None => locate(name, &mut |_, _, _| {}),
     }
-    locate(name, &mut |_, _, _| {})
 }

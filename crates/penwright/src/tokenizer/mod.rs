@@ -12,12 +12,14 @@
 mod bpe;
 mod bytes;
 mod chars;
+mod foreign;
 mod gpt2;
 mod split;
 mod stream;
 mod words;
 
 pub use bpe::default_bpe_vocab;
+pub(crate) use foreign::{Kind, Lists};
 pub use stream::DecodeStream;
 
 use std::path::Path;
@@ -126,12 +128,16 @@ impl Tokenizer {
     }
 
     /// Reads `tokenizer.json` from a run or a Hugging Face directory: one of Penwright's, or any byte-level BPE that
-    /// cuts text as GPT-2 does. The level shows in the file itself.
+    /// cuts text as GPT-2 does. The level shows in the file itself. Where there is none, `vocab.json` and `merges.txt`
+    /// are read, with what `added_tokens.json`, `special_tokens_map.json` and `tokenizer_config.json` add.
     ///
     /// # Errors
-    /// When the file is missing, damaged, or of another kind.
+    /// When the files are missing, damaged, or of another kind.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
+        if dir.is_dir() && !path.exists() {
+            return foreign::load(dir);
+        }
         let json = read_json(&path)?;
         if json["model"]["unk_token"] == chars::ESCAPE_NAME {
             let damaged = "is a damaged character tokenizer; copy it from the run again";
@@ -140,12 +146,6 @@ impl Tokenizer {
         }
         let tokenizer =
             ByteTokenizer::from_json(&json, eos_token(dir).as_deref()).map_err(|e| Error::damaged(&path, e))?;
-        if tokenizer.level == Level::Bpe && tokenizer.eot == gpt2::EOT {
-            let published = gpt2::gpt2()?;
-            if published.same(&tokenizer) {
-                return Ok(Tokenizer { inner: Inner::Bytes(published) });
-            }
-        }
         Ok(Tokenizer { inner: Inner::Bytes(Arc::new(tokenizer)) })
     }
 

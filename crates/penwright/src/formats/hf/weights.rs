@@ -31,8 +31,12 @@ const HEAD: &str = "lm_head.weight";
 /// # Errors
 /// When a file is missing or damaged, or the tensors are not those of the configuration.
 pub(crate) fn load(dir: &Path, config: &Gpt2Config) -> Result<Params> {
-    let files = find(dir)?.into_iter().map(WeightFile::open).collect::<Result<Vec<_>>>()?;
+    let files = open_all(dir)?;
     let found = collect(&files)?;
+    if config.layers > found.len() {
+        let problem = format!("asks for {} layers but there are only {} tensors", config.layers, found.len());
+        return Err(Error::damaged(dir.join("config.json"), problem));
+    }
     refuse_unknown(&files, &found, config)?;
     let mut places = Vec::new();
     for (name, shape) in config.tensors() {
@@ -51,8 +55,11 @@ pub(crate) fn load(dir: &Path, config: &Gpt2Config) -> Result<Params> {
     })
 }
 
-/// All tensors of one file as they are: names, shapes and values, in order of name.
-pub(crate) fn read_all(path: &Path) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+/// A tensor's name, shape and values.
+pub(crate) type NamedValues = (String, Vec<usize>, Vec<f32>);
+
+/// All tensors of one file as they are, in order of name.
+pub(crate) fn read_all(path: &Path) -> Result<Vec<NamedValues>> {
     let file = WeightFile::open(path.to_path_buf())?;
     let mut tensors: Vec<_> = file.header.tensors().into_iter().collect();
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
@@ -67,24 +74,40 @@ pub(crate) fn read_all(path: &Path) -> Result<Vec<(String, Vec<usize>, Vec<f32>)
 }
 
 /// The files that hold the weights.
-fn find(dir: &Path) -> Result<Vec<PathBuf>> {
+fn open_all(dir: &Path) -> Result<Vec<WeightFile>> {
     let (single, index) = (dir.join(WEIGHTS), dir.join(INDEX));
     if single.exists() {
-        return Ok(vec![single]);
+        return Ok(vec![WeightFile::open(single)?]);
     }
     if index.exists() {
-        let json = read_json(&index)?;
-        let map = json["weight_map"].as_object().filter(|map| !map.is_empty());
-        let map = map.ok_or_else(|| Error::damaged(&index, "has no weight_map; copy it again"))?;
-        let plain = |name: &str| Path::new(name).components().count() == 1 && !name.starts_with('.');
-        let names: Option<BTreeSet<&str>> = map.values().map(|file| file.as_str().filter(|name| plain(name))).collect();
-        let names = names.ok_or_else(|| Error::damaged(&index, "names a file that is not in its own folder"))?;
-        return Ok(names.into_iter().map(|name| dir.join(name)).collect());
+        return open_shards(dir, &index);
     }
     if let Some(foreign) = FOREIGN.iter().find(|name| dir.join(name).exists()) {
         return Err(Error::damaged(dir.join(foreign), refusal()));
     }
     Err(Error::io("read", single)(std::io::ErrorKind::NotFound.into()))
+}
+
+/// The files of an index, each of which must have the tensors that the index says it has.
+fn open_shards(dir: &Path, index: &Path) -> Result<Vec<WeightFile>> {
+    let json = read_json(index)?;
+    let map = json["weight_map"].as_object().filter(|map| !map.is_empty());
+    let map = map.ok_or_else(|| Error::damaged(index, "has no weight_map; copy it again"))?;
+    let plain = |name: &str| !name.starts_with('.') && !name.contains(|c: char| c.is_control() || "/\\:".contains(c));
+    let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (tensor, file) in map {
+        let file = file.as_str().filter(|name| plain(name));
+        let file = file.ok_or_else(|| Error::damaged(index, "names a file outside its own folder"))?;
+        shards.entry(file).or_default().push(tensor);
+    }
+    let open = |(name, tensors): (&str, Vec<&str>)| {
+        let file = WeightFile::open(dir.join(name))?;
+        match tensors.into_iter().find(|tensor| file.header.info(tensor).is_none()) {
+            Some(tensor) => Err(file.damaged(format!("lacks {tensor:?}, which {INDEX} says it has"))),
+            None => Ok(file),
+        }
+    };
+    shards.into_iter().map(open).collect()
 }
 
 /// Why a pickle is not read, and what to do.
@@ -133,7 +156,7 @@ fn collect(files: &[WeightFile]) -> Result<BTreeMap<String, (usize, &TensorInfo)
             let plain = name.strip_prefix("transformer.").unwrap_or(&name);
             let full = if plain == HEAD { plain.to_string() } else { format!("transformer.{plain}") };
             if found.insert(full, (i, info)).is_some() {
-                return Err(file.damaged(format!("has {name} twice, with and without a prefix or in two files")));
+                return Err(file.damaged(format!("has {name:?} twice, with and without a prefix or in two files")));
             }
         }
     }
@@ -164,7 +187,7 @@ fn refuse_unknown(
                 return Err(Error::damaged(&file.path, problem));
             }
         } else if !known.contains(name) {
-            return Err(file.damaged(format!("has {name}, which is no part of a GPT-2 of this configuration")));
+            return Err(file.damaged(format!("has {name:?}, which is no part of a GPT-2 of this configuration")));
         }
     }
     Ok(())
@@ -210,11 +233,11 @@ impl<'a> Place<'a> {
             _ => bytes.as_chunks::<2>().0.iter().all(|b| bf16::from_le_bytes(*b).is_finite()),
         };
         if !matches!(self.info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            let problem = format!("has {} in {:?}; only F32, F16 and BF16 are read", self.name, self.info.dtype);
+            let problem = format!("has {:?} in {:?}; only F32, F16 and BF16 are read", self.name, self.info.dtype);
             return Err(self.file.damaged(problem));
         }
         if !self.bytes().par_chunks(1 << 20).all(finite) {
-            return Err(self.file.damaged(format!("has NaN or infinite values in {}", self.name)));
+            return Err(self.file.damaged(format!("has NaN or infinite values in {:?}", self.name)));
         }
         Ok(())
     }

@@ -78,6 +78,11 @@ impl LoraConfig {
         tensors(self, config).map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
     }
 
+    /// Whether a target names a matrix of a block.
+    pub(crate) fn knows(target: &str) -> bool {
+        PARTS.iter().any(|part| part.is_named(target))
+    }
+
     /// # Errors
     /// When a value cannot work; the sentence names its flag.
     pub(crate) fn check(&self) -> Result<()> {
@@ -90,7 +95,7 @@ impl LoraConfig {
         if self.targets.is_empty() {
             return Err(Error::setting("lora-targets", "names no matrix; give c_attn, c_proj or c_fc"));
         }
-        match self.targets.iter().find(|target| !PARTS.iter().any(|part| part.is_named(target))) {
+        match self.targets.iter().find(|target| !Self::knows(target)) {
             Some(target) => {
                 let known = "c_attn, c_proj, attn.c_proj, mlp.c_proj and c_fc";
                 Err(Error::setting("lora-targets", format!("{target:?} is no matrix of a block; there are {known}")))
