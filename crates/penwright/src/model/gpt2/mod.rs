@@ -311,7 +311,7 @@ impl Trainable for Gpt2 {
     }
 
     fn snapshot(&self) -> Arc<dyn LanguageModel> {
-        Arc::new(Gpt2 { saved: Saved::default(), ..self.clone() })
+        Arc::new(self.clone())
     }
 
     fn into_model(mut self: Box<Self>) -> Arc<dyn LanguageModel> {

@@ -21,8 +21,8 @@ pub(super) enum Keep {
     Nothing,
 }
 
-/// What the backward needs, of `rows = B · T` positions, and its working memory.
-#[derive(Clone, Default)]
+/// What the backward needs, of `rows = B · T` positions, and its working memory. A copy begins empty.
+#[derive(Default)]
 pub(super) struct Saved {
     rows: usize,
     /// The input of each block, `[rows, C]`; of one when nothing is kept.
@@ -63,6 +63,12 @@ struct Inside {
     norm2: Vec<f32>,
     up: Vec<f32>,
     active: Vec<f32>,
+}
+
+impl Clone for Saved {
+    fn clone(&self) -> Self {
+        Saved::default()
+    }
 }
 
 impl Saved {
