@@ -18,6 +18,7 @@ pub mod error;
 pub mod files;
 mod formats;
 pub mod generate;
+pub mod hub;
 pub mod layers;
 pub mod memory;
 pub mod model;

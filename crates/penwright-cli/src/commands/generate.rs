@@ -13,7 +13,7 @@ use penwright::tokenizer::Level;
 use serde_json::json;
 
 use super::train::stop_on_interrupt;
-use super::{Failure, interactive};
+use super::{Failure, interactive, open};
 use crate::args::{Cli, Generate, Precision};
 
 pub(super) fn run(cli: &Cli, args: &Generate) -> Result<(), Failure> {
@@ -32,7 +32,7 @@ pub(super) fn run(cli: &Cli, args: &Generate) -> Result<(), Failure> {
         None => clean_prompt(&args.prompt),
     };
     let start = Instant::now();
-    let run = Run::open(&args.run)?;
+    let run = open(cli, &args.run)?;
     let load_s = start.elapsed().as_secs_f64();
     if args.interactive {
         return interactive::run(&run, &prompt, &sampling);

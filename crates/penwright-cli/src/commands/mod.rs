@@ -12,9 +12,12 @@ mod tokenize;
 mod train;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use penwright::run::Run;
 
 use crate::args::{Cli, Command};
+use crate::live::Status;
 
 /// How a command fails.
 pub(crate) enum Failure {
@@ -59,4 +62,24 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
 
 fn name(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// Where a model lies that a person names: a path, or the folder that a hub id was fetched into.
+fn locate(cli: &Cli, run: &Path) -> Result<PathBuf, Failure> {
+    let Some(given) = run.to_str() else { return Ok(run.to_path_buf()) };
+    let mut status: Option<(String, Status)> = None;
+    let path = penwright::run::locate(given, &mut |file, done, total| {
+        if status.as_ref().is_none_or(|(shown, _)| shown != file) {
+            status = Some((file.to_string(), Status::new(cli, &format!("fetching {file} of {given}"))));
+        }
+        if let Some((_, status)) = &status {
+            status.set(done, total);
+        }
+    })?;
+    Ok(path)
+}
+
+/// Opens a model that a person names.
+fn open(cli: &Cli, run: &Path) -> Result<Run, Failure> {
+    Ok(Run::open(&locate(cli, run)?)?)
 }

@@ -12,10 +12,12 @@ use serde_json::json;
 
 use crate::Result;
 use crate::files::{create_dir, write_json, write_params};
+use crate::hub;
 use crate::model::{LanguageModel, LoraConfig, Params};
 use crate::tokenizer::Tokenizer;
 
 pub use config::ModelConfig;
+pub use parts::tokenizer;
 pub(crate) use parts::{Parts, Weights};
 
 pub(crate) use crate::files::WEIGHTS;
@@ -51,13 +53,16 @@ impl Run {
     }
 }
 
-/// Where a model lies that a person names.
+/// Where a model lies that a person names: a path, or an id of the Hugging Face hub (see [`hub::is_id`]), which is
+/// fetched. `progress` is told the file's name, the bytes done and in all.
 ///
 /// # Errors
 /// When it cannot be fetched.
 pub fn locate(name: &str, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<PathBuf> {
-    let _ = progress;
-    Ok(PathBuf::from(name))
+    match hub::is_id(name) {
+        true => hub::fetch(name, &mut |now| progress(now.file, now.done, now.total)),
+        false => Ok(PathBuf::from(name)),
+    }
 }
 
 /// Writes the weights of a run.

@@ -58,7 +58,7 @@ impl Parts {
             ModelConfig::Lstm(_) => Weights::Neural(read_own(path, &config)?),
             ModelConfig::Gpt2(shape) => Weights::Neural(hf::weights::load(path, shape)?),
         };
-        let tokenizer = tokenizer(path, &config)?;
+        let tokenizer = tokenizer_of(path, &config)?;
         let parts = Parts { config, tokenizer, weights, adapter: None };
         parts.check(path)?;
         Ok(parts)
@@ -158,8 +158,26 @@ fn read_own(dir: &Path, config: &ModelConfig) -> Result<Params> {
     Ok(model.params().clone())
 }
 
+/// The tokenizer of what lies at a path, without its weights.
+///
+/// # Errors
+/// When a file is missing or damaged.
+pub fn tokenizer(path: &Path) -> Result<Tokenizer> {
+    if path.is_file() {
+        return Gguf::open(path)?.tokenizer();
+    }
+    if path.join(peft::CONFIG).exists() && !path.join("tokenizer.json").exists() {
+        return tokenizer(&locate_base(path, &peft::base_name(path)?)?);
+    }
+    let config = path.join("config.json");
+    match config.exists() {
+        true => tokenizer_of(path, &ModelConfig::from_json(&config, &read_json(&config)?)?),
+        false => Tokenizer::load(path),
+    }
+}
+
 /// The tokenizer in a folder; a GPT-2 of the published vocabulary's size needs none.
-fn tokenizer(dir: &Path, config: &ModelConfig) -> Result<Tokenizer> {
+fn tokenizer_of(dir: &Path, config: &ModelConfig) -> Result<Tokenizer> {
     let bare = ["tokenizer.json", "vocab.json", "merges.txt"].iter().all(|file| !dir.join(file).exists());
     match config {
         ModelConfig::Gpt2(shape) if bare && shape.vocab == Gpt2Config::default().vocab => Tokenizer::gpt2(),
