@@ -64,7 +64,7 @@ impl Start {
     ///
     /// # Errors
     /// When the base cannot be trained so.
-    pub(super) fn tune(&mut self, settings: &Settings) -> Result<()> {
+    pub fn tune(&mut self, settings: &Settings) -> Result<()> {
         let Some(base) = &mut self.base else { return Ok(()) };
         let frozen = Frozen {
             layers: settings.freeze_layers.unwrap_or(0),
@@ -104,7 +104,7 @@ impl Start {
     ///
     /// # Errors
     /// When the shape is impossible or the base has changed or gone.
-    pub(super) fn build(&self, seed: u64) -> Result<Box<dyn Trainable>> {
+    pub fn build(&self, seed: u64) -> Result<Box<dyn Trainable>> {
         let Some(base) = &self.base else { return self.config.build(seed) };
         let parts = Parts::read(&base.path)?;
         if parts.config != self.config {
