@@ -7,6 +7,7 @@
 //! ```
 
 mod beam;
+mod chat;
 mod ending;
 mod interactive;
 mod options;
@@ -23,6 +24,9 @@ use crate::tokenizer::{DecodeStream, Tokenizer};
 use ending::Ending;
 use sampling::Sampler;
 
+pub use chat::{
+    Chat, ChatFormat, ChatOptions, Markers, Message, Reply, Role, chat_template, read_history, write_history,
+};
 pub use interactive::{Interactive, Offer};
 pub use options::{GenerateOptions, Length, clean_prompt};
 pub use sampling::Sampling;
