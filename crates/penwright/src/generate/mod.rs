@@ -12,6 +12,7 @@ mod ending;
 mod interactive;
 mod options;
 mod sampling;
+mod summarize;
 mod units;
 
 use std::ops::ControlFlow;
@@ -30,6 +31,7 @@ pub use chat::{
 pub use interactive::{Interactive, Offer};
 pub use options::{GenerateOptions, Length, clean_prompt};
 pub use sampling::Sampling;
+pub use summarize::{Summary, SummaryOptions, summarize};
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -146,7 +148,7 @@ impl<'a> Job<'a> {
             prompt: tokenizer.encode(prompt),
             ending: Ending::new(options.stop.clone().into(), options.length.counter(prompt)),
             vocab: model.vocab_size().min(tokenizer.vocab_size()),
-            most: options.length.most_tokens(),
+            most: options.length.most_tokens().min(options.most_tokens.unwrap_or(usize::MAX)),
         }
     }
 

@@ -24,9 +24,9 @@ const EOT: &str = "<|endoftext|>";
 /// person or the system's text says is always text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatFormat {
-    system: [String; 2],
-    user: [String; 2],
-    bot: [String; 2],
+    pub(super) system: [String; 2],
+    pub(super) user: [String; 2],
+    pub(super) bot: [String; 2],
     what: String,
 }
 
