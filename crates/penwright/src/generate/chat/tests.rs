@@ -112,7 +112,7 @@ fn scripted(tokenizer: &Tokenizer, script: &[u32], context: Option<usize>) -> (A
     (Arc::new(Scripted { kind, context, vocab, script, rows, read: read.clone() }), read)
 }
 
-const LETTERS: &str = "User:Assistant: <|im_start>\n.abcdefghijklmnopqrstuvwxyzHSEND!";
+const LETTERS: &str = "User:Assistant: <|im_start>\n.abcdefghijklmnopqrstuvwxyzBHSEND!";
 
 fn letters() -> Tokenizer {
     Tokenizer::train(Level::Char, &[LETTERS], None).unwrap()
@@ -166,8 +166,9 @@ fn stop_strings_limits_and_breaking_off() {
     let mut chat = Chat::new(&model, &tokenizer, options).unwrap();
     assert_eq!(send(&mut chat, "x").content, "ab");
     assert_eq!(send(&mut chat, "y").content, "ab");
+    assert_eq!(send(&mut chat, "z").content, "ab");
     // The stop string's beginning, that had been read, is not there any more.
-    assert!(read.text(&tokenizer).starts_with("<|endoftext|>User: x\nAssistant: ab \nUser: y\nAssistant: ab"));
+    assert_eq!(read.text(&tokenizer), "<|endoftext|>User: x\nAssistant: ab \nUser: y\nAssistant: ab ");
 
     let (model, read) = scripted(&tokenizer, &tokenizer.encode(" abcdefghijkl"), None);
     let mut chat = Chat::new(&model, &tokenizer, ChatOptions { tokens: 5, ..names() }).unwrap();
@@ -202,8 +203,8 @@ fn taking_back_and_trying_again() {
     assert_eq!(chat.undo().as_deref(), Some("y"));
     assert_eq!(chat.messages(), before);
     send(&mut chat, "z");
-    // Only the new turn was read again, from the copy of the state.
-    assert_eq!(read.fed() - two, two - one);
+    // Only the new turn was read again, from the copy of the state, which has the colon before it.
+    assert_eq!(read.fed() - two + 1, two - one);
     assert!(read.text(&tokenizer).ends_with("Assistant: ab\nUser: z\nAssistant: ab\nUser"));
     chat.retry(&mut |_, _| ControlFlow::Continue(())).unwrap();
     assert_eq!(chat.messages().len(), 4);
@@ -309,7 +310,6 @@ fn a_full_context_drops_the_oldest_turns() {
         assert!(text.ends_with(&format!("\nUser: {turn}\nAssistant: abcd\nUser")), "{text}");
     }
     assert_eq!((dropped, chat.messages().len()), (chat.forgotten(), 41));
-    // A turn is 27 tokens: the context has no room for a fifth, and two stay then.
     assert!((12..=18).contains(&dropped), "{dropped}");
     // Taken back to before what was dropped, the oldest turns are in sight again.
     (0..18).for_each(|_| drop(chat.undo()));
@@ -361,7 +361,7 @@ fn conversations_are_kept() {
     let tokenizer = letters();
     let (model, read) = scripted(&tokenizer, &tokenizer.encode(" ab\nUser:"), None);
     let mut chat = Chat::new(&model, &tokenizer, ChatOptions { system: "s".into(), ..names() }).unwrap();
-    ["x", "y \"z\"\n!"].map(|turn| send(&mut chat, turn));
+    let _ = ["x", "y \"z\"\n!"].map(|turn| send(&mut chat, turn));
     let (dir, text) = (tempfile::tempdir().unwrap(), read.text(&tokenizer));
     let path = dir.path().join("talk.jsonl");
     write_history(&path, &chat.messages()).unwrap();
@@ -388,7 +388,7 @@ fn conversations_are_kept() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
     /// Whatever is said, written, taken back and tried again: what is shown is the reply, no marker is in it, the
     /// context is never exceeded (the session asserts it), the system's text stays, and with an unbounded context
     /// each token is read once as long as nothing is taken back.
