@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chat;
 mod compare;
 mod demo;
 mod doctor;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::color::ColorChoice;
 
+pub(crate) use chat::Chat;
 pub(crate) use compare::Compare;
 pub(crate) use demo::Demo;
 pub(crate) use doctor::Doctor;
@@ -71,6 +73,8 @@ pub(crate) enum Command {
     Train(Box<Train>),
     /// Writes from a run, streaming
     Generate(Box<Generate>),
+    /// A conversation with a run: turns, a system prompt, history
+    Chat(Box<Chat>),
     /// Loss, perplexity and bits per character of a run on a text
     Eval(Eval),
     /// Log-likelihood of each part of a text, or texts ranked by it

@@ -1,5 +1,6 @@
 //! The commands: each calls the library and prints what it says.
 
+mod chat;
 mod compare;
 mod demo;
 mod doctor;
@@ -8,6 +9,7 @@ mod generate;
 mod inspect;
 mod interactive;
 mod score;
+mod summarize;
 mod tokenize;
 mod train;
 
@@ -51,6 +53,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(cli, args),
         Command::Train(args) => train::run(cli, args),
         Command::Generate(args) => generate::run(cli, args),
+        Command::Chat(args) => chat::run(cli, args),
         Command::Eval(args) => eval::run(cli, args),
         Command::Score(args) => score::run(cli, args),
         Command::Compare(args) => compare::run(cli, args),

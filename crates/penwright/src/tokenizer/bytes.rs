@@ -110,6 +110,11 @@ impl ByteTokenizer {
         self.added_at(id).filter(|token| token.special).map(|token| token.content.as_str())
     }
 
+    /// All added tokens, by id.
+    pub(super) fn added(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.added.iter().map(|token| (token.content.as_str(), token.id))
+    }
+
     /// Encodes a part of a text; pieces that come again are looked up.
     pub(super) fn encode_part(&self, text: &str) -> Vec<u32> {
         let mut ids: Vec<u32> = Vec::with_capacity(text.len() / 3);

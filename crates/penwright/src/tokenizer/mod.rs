@@ -205,6 +205,15 @@ impl Tokenizer {
         }
     }
 
+    /// The tokens beside those of the text, by id: end-of-text, and what a tokenizer made elsewhere has added, such as
+    /// the markers of turns. Text never becomes one of them.
+    pub fn special_tokens(&self) -> Vec<(&str, u32)> {
+        match &self.inner {
+            Inner::Char(_) => vec![(ENDOFTEXT, chars::EOT)],
+            Inner::Bytes(tokenizer) => tokenizer.added().collect(),
+        }
+    }
+
     /// Encodes any text. `<|endoftext|>` in the text is text. Long texts are encoded in parallel.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         self.encode_by_parts(text, PART)
