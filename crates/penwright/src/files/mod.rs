@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// The name of a model's weights in a run directory.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 
-pub(crate) use tensors::{checksum, read_floats, read_params, write_floats, write_params, write_views};
+pub(crate) use tensors::{checksum, little_endian, read_floats, read_params, write_floats, write_params, write_views};
 
 /// Writes a file whole or not at all: temporary name, fsync, rename, fsync of the folder.
 ///
