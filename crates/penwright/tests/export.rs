@@ -168,7 +168,7 @@ fn nothing_is_lost_and_nothing_left_behind() {
     for (place, word) in [(&other, "diary.txt"), (&source, "run itself"), (&file, "is a file")] {
         assert!(over(HF, &source, place).unwrap_err().to_string().contains(word));
     }
-    for place in [&other, &source, &out] {
+    for place in [&other, &out] {
         assert!(over(Format::Gguf(GgufType::F16), &source, place).unwrap_err().to_string().contains("folder"));
     }
     assert!(to(Format::Gguf(GgufType::F16), &source, &file).unwrap_err().to_string().contains("--force"));
