@@ -15,6 +15,7 @@ pub mod compare;
 pub mod corpus;
 pub mod duration;
 pub mod error;
+pub mod export;
 pub mod files;
 mod formats;
 pub mod generate;

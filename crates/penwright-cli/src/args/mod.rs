@@ -4,6 +4,7 @@ mod chat;
 mod compare;
 mod demo;
 mod doctor;
+mod export;
 mod generate;
 mod inspect;
 mod score;
@@ -21,6 +22,7 @@ pub(crate) use chat::Chat;
 pub(crate) use compare::Compare;
 pub(crate) use demo::Demo;
 pub(crate) use doctor::Doctor;
+pub(crate) use export::{DtypeName, Export, To, TypeName};
 pub(crate) use generate::{Generate, Precision};
 pub(crate) use inspect::Inspect;
 pub(crate) use score::{By, Score};
@@ -81,6 +83,8 @@ pub(crate) enum Command {
     Score(Score),
     /// Models side by side on one held-out text: quality, cost, speed, size, samples
     Compare(Compare),
+    /// Writes a run in another tool's format: Hugging Face, llama.cpp, PyTorch
+    Export(Export),
     /// What a run is: model, shape, size, tokenizer, training history
     Inspect(Inspect),
     /// Shows the tokens and ids of a text, or counts them

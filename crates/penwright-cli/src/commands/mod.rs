@@ -5,6 +5,7 @@ mod compare;
 mod demo;
 mod doctor;
 mod eval;
+mod export;
 mod generate;
 mod inspect;
 mod interactive;
@@ -57,6 +58,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Eval(args) => eval::run(cli, args),
         Command::Score(args) => score::run(cli, args),
         Command::Compare(args) => compare::run(cli, args),
+        Command::Export(args) => export::run(cli, args),
         Command::Inspect(args) => inspect::run(cli, args),
         Command::Tokenize(args) => tokenize::run(cli, args),
         Command::Doctor(args) => doctor::run(cli, args),

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// The name of a model's weights in a run directory.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 
-pub(crate) use tensors::{checksum, read_floats, read_params, write_floats, write_params, write_views};
+pub(crate) use tensors::{checksum, little_endian, read_floats, read_params, write_floats, write_params, write_views};
 
 /// Writes a file whole or not at all: temporary name, fsync, rename, fsync of the folder.
 ///
@@ -28,7 +28,11 @@ pub(crate) fn write_streamed(path: &Path, fill: impl FnOnce(&mut File) -> Result
     let failed = || Error::io("write", path);
     // A path of one part has an empty parent.
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed())?;
+    let mut builder = tempfile::Builder::new();
+    // Readable by whoever may read what this process writes, as other files are; temporary ones are secret.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(dir).map_err(failed())?;
     fill(file.as_file_mut())?;
     file.as_file().sync_all().map_err(failed())?;
     file.persist(path).map_err(|e| failed()(e.error))?;

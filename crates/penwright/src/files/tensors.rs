@@ -61,7 +61,7 @@ fn write_arrays<'a>(
 }
 
 /// The bytes as the format has them: where they lie, on all but a few machines.
-fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
+pub(crate) fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
     if cfg!(target_endian = "little") {
         Cow::Borrowed(bytemuck::cast_slice(values))
     } else {

@@ -111,7 +111,7 @@ impl ModelConfig {
     }
 
     /// `config.json` as Hugging Face has it, the LSTM's in the same manner.
-    pub(super) fn to_json(&self, eot: u32) -> Value {
+    pub(crate) fn to_json(&self, eot: u32) -> Value {
         match self {
             ModelConfig::Ngram(c) => json!({
                 "model_type": "penwright_ngram", "vocab_size": c.vocab, "order": c.order,
@@ -126,7 +126,7 @@ impl ModelConfig {
     }
 
     /// Reads `config.json`, which lies at `path`.
-    pub(super) fn from_json(path: &Path, json: &Value) -> Result<Self> {
+    pub(crate) fn from_json(path: &Path, json: &Value) -> Result<Self> {
         if json["model_type"] == "gpt2" {
             return Ok(ModelConfig::Gpt2(hf::config::from_json(path, json)?));
         }

@@ -8,10 +8,9 @@ mod parts;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::json;
-
 use crate::Result;
 use crate::files::{create_dir, write_json, write_params};
+use crate::formats::hf;
 use crate::hub;
 use crate::model::{LanguageModel, LoraConfig, Params};
 use crate::tokenizer::Tokenizer;
@@ -74,8 +73,6 @@ pub(crate) fn save_weights(dir: &Path, params: &Params) -> Result<()> {
 pub(crate) fn create(dir: &Path, config: &ModelConfig, tokenizer: &Tokenizer) -> Result<()> {
     create_dir(dir)?;
     write_json(&dir.join("config.json"), &config.to_json(tokenizer.eot()))?;
-    let (bos, eos) = (tokenizer.eot(), tokenizer.eot());
-    let generation = json!({"bos_token_id": bos, "eos_token_id": eos, "do_sample": true, "temperature": 0.8});
-    write_json(&dir.join("generation_config.json"), &generation)?;
+    write_json(&dir.join("generation_config.json"), &hf::config::generation(tokenizer))?;
     tokenizer.save(dir)
 }

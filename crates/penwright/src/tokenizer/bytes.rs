@@ -78,14 +78,12 @@ impl ByteTokenizer {
         // The library's cache is never freed; `encode_part` has its own.
         let model = BPE::builder().vocab_and_merges(tokens, merges).cache_capacity(0);
         let model = model.ignore_merges(scheme == Scheme::Word).build().map_err(|e| format!("is unusable: {e}"))?;
-        // Bytes that never occur in UTF-8.
-        let never = [0xC0, 0xC1].into_iter().chain(0xF5..=0xFF).map(|byte: usize| byte_ids[byte]);
         let special = added.iter().filter(|token| token.special && token.id != eot).map(|token| token.id);
         // A token of no bytes is special, or an id without one.
         let empty = |id: u32| starts[id as usize] == starts[id as usize + 1];
         let hole = |&id: &u32| empty(id) && added.binary_search_by_key(&id, |token| token.id).is_err();
         let holes = (0..starts.len() as u32 - 1).filter(hole);
-        let mut suppressed: Vec<u32> = never.chain(special).chain(holes).collect();
+        let mut suppressed: Vec<u32> = special.chain(holes).collect();
         suppressed.sort_unstable();
         Ok(ByteTokenizer { level, eot, suppressed, scheme, model, merges: pairs, added, bytes, starts, byte_ids })
     }
@@ -108,11 +106,6 @@ impl ByteTokenizer {
     /// The name of a token that stands for no text.
     pub(super) fn special(&self, id: u32) -> Option<&str> {
         self.added_at(id).filter(|token| token.special).map(|token| token.content.as_str())
-    }
-
-    /// All added tokens, by id.
-    pub(super) fn added(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.added.iter().map(|token| (token.content.as_str(), token.id))
     }
 
     /// Encodes a part of a text; pieces that come again are looked up.

@@ -196,8 +196,7 @@ impl Tokenizer {
         }
     }
 
-    /// Ids that are never to be generated, in ascending order: a character level's escape; bytes that occur in no
-    /// text; special tokens other than end-of-text; ids without a token. The bytes and characters that spell a word are allowed.
+    /// Ids that are never to be generated, in ascending order: a character level's escape; special tokens other than end-of-text; ids without a token. The bytes and characters that spell a word are allowed.
     pub fn suppressed(&self) -> &[u32] {
         match &self.inner {
             Inner::Char(_) => &[chars::ESCAPE],
@@ -210,7 +209,9 @@ impl Tokenizer {
     pub fn special_tokens(&self) -> Vec<(&str, u32)> {
         match &self.inner {
             Inner::Char(_) => vec![(ENDOFTEXT, chars::EOT)],
-            Inner::Bytes(tokenizer) => tokenizer.added().collect(),
+            Inner::Bytes(tokenizer) => {
+                tokenizer.added().iter().map(|token| (token.content.as_str(), token.id)).collect()
+            }
         }
     }
 

@@ -203,7 +203,7 @@ fn words_are_tokens_and_others_are_spelled() {
     assert_eq!(pieces(" sea bird 東京"), [" sea", " ", "b", "i", "r", "d", " 東", "京"]);
     assert_eq!(pieces("wind’s"), ["w", "i", "n", "d", "’s"]);
     assert_eq!(pieces("海"), ["\\xE6", "\\xB5", "\\xB7"]);
-    assert_eq!(tokenizer.suppressed().len(), 13);
+    assert!(tokenizer.suppressed().is_empty());
 }
 
 #[test]

@@ -11,8 +11,8 @@ mod vocab;
 mod write;
 
 pub(crate) use read::Gguf;
-#[allow(unused_imports)]
-pub(crate) use write::{Kind, write};
+pub use write::Kind;
+pub(crate) use write::write;
 
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,7 @@ const STRIP: usize = 32;
 
 /// The type of the weights of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// As they are.
     F32,
     /// IEEE half precision.
