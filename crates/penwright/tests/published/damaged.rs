@@ -164,7 +164,7 @@ fn headers_that_lie() {
     ] {
         refused("plain", &[WEIGHTS], |dir| edit_weights(&dir.join(WEIGHTS), |header, _| header[UP][key] = value));
     }
-    refused("plain", &[WEIGHTS], |dir| {
+    refused("plain", &["plain"], |dir| {
         edit_weights(&dir.join(WEIGHTS), |header, _| {
             header["transformer.wte.weight"]["shape"] = json!([many, 24]);
             header["transformer.wte.weight"]["data_offsets"] = json!([0, many * 24 * 4]);
@@ -253,7 +253,7 @@ fn configurations_of_other_models() {
         ("n_inner", json!(95)),
         ("n_layer", json!(3)),
     ] {
-        refused("plain", &["config.json"], |dir| set(dir, key, value));
+        refused("plain", &["plain"], |dir| set(dir, key, value));
     }
     refused("plain", &["transformer.h.1"], |dir| set(dir, "n_layer", json!(1)));
     refused("plain", &["lm_head.weight"], |dir| set(dir, "tie_word_embeddings", json!(false)));
