@@ -11,7 +11,7 @@ use penwright::export::{Dtype, ExportOptions, ExportedFile, Format, GgufType, ex
 use penwright::model::{Gpt2Config, LstmConfig};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
-use penwright::train::{Data, Length, TrainOptions, train};
+use penwright::train::{Data, Length, Start, TrainOptions, train};
 use safetensors::tensor::{Dtype as Stored, SafeTensors, TensorView, serialize_to_file};
 
 const HF: Format = Format::Hf(Dtype::F32);
@@ -30,8 +30,15 @@ fn run(dir: &Path, shape: impl Fn(usize) -> ModelConfig) {
     let tokenizer = Tokenizer::train(Level::Char, &[&text], None).unwrap();
     let data = Data::encode(&tokenizer, &[&text], &[&text[..200]], &mut |_, _| {}).unwrap();
     let options = TrainOptions { length: Length::Steps(2), batch: 2, context: 8, ..TrainOptions::default() };
-    train(&shape(tokenizer.vocab_size()), &tokenizer, &data, &options, dir, &AtomicBool::new(false), &mut |_| {})
-        .unwrap();
+    train(
+        &Start::scratch(shape(tokenizer.vocab_size()), tokenizer.clone()),
+        &data,
+        &options,
+        dir,
+        &AtomicBool::new(false),
+        &mut |_| {},
+    )
+    .unwrap();
 }
 
 fn to(format: Format, source: &Path, out: &Path) -> Result<Vec<ExportedFile>> {
