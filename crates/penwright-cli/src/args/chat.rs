@@ -6,8 +6,9 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "On a terminal, a line beginning with a slash is a command: /help, /undo, /retry, /system TEXT, /save FILE,
-/quit. A line that ends in a backslash goes on in the next. Ctrl-C stops the reply; at the prompt it leaves.
+    after_help = "A line that begins with a slash is a command; /help lists them: /undo, /retry, /system TEXT, /save FILE, \
+/quit. A line that ends in a backslash goes on in the next. Ctrl-C stops the reply; at the prompt it leaves. \
+With --json, each line of standard input is a turn as it stands, and each reply is an object.
 
 Examples:
   penwright chat runs/book

@@ -21,8 +21,7 @@ use super::generate::read_prompt;
 use crate::args::{Chat as Args, Cli};
 use crate::color::Brush;
 
-const HELP: &str = "\
-  /undo         take back the last exchange
+const HELP: &str = "  /undo         take back the last exchange
   /retry        another reply to the last turn
   /system TEXT  tell the model something else before the first turn
   /save FILE    write the conversation, one turn a line

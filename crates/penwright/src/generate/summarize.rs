@@ -63,6 +63,15 @@ pub fn summarize(
     if options.tokens == 0 {
         return Err(Error::setting("tokens", "must be at least 1"));
     }
+    let settings = GenerateOptions {
+        length: Length::Sentences(options.sentences),
+        most_tokens: Some(options.tokens),
+        samples: options.samples,
+        sampling: options.sampling.clone(),
+        stop: options.stop.clone(),
+        ..GenerateOptions::default()
+    };
+    settings.check()?;
     let passage = clean_prompt(passage);
     let passage = passage.trim();
     if passage.is_empty() {
@@ -72,14 +81,6 @@ pub fn summarize(
     let kept = match context {
         Some(context) => fit(tokenizer, passage, context, options.tokens)?,
         None => passage,
-    };
-    let settings = GenerateOptions {
-        length: Length::Sentences(options.sentences),
-        most_tokens: Some(options.tokens),
-        samples: options.samples,
-        sampling: options.sampling.clone(),
-        stop: options.stop.clone(),
-        ..GenerateOptions::default()
     };
     let mut generation = generate(model, tokenizer, &format!("{kept}{CUE}"), &settings, on_text)?;
     for sample in &mut generation.samples {
