@@ -14,7 +14,7 @@ use crate::{Error, Result};
 pub(super) const EOT: u32 = 50256;
 
 /// Of the published tokens and merges; see [`published`].
-const FINGERPRINT: u64 = 0;
+const FINGERPRINT: u64 = 0x6135_85cf_e53f_d54e;
 
 /// The tokenizer, made at the first call.
 pub(super) fn gpt2() -> Result<Arc<ByteTokenizer>> {

@@ -65,13 +65,13 @@ impl Header {
         check_version(cursor.u32()?)?;
         let (tensors, keys) = (cursor.u64()?, cursor.u64()?);
         if keys > MOST || tensors > MOST {
-            return Err(format!("claims {keys} keys and {tensors} tensors, more than it has room for; copy it again"));
+            return Err(format!("claims {keys} keys and {tensors} tensors, more than models have; copy it again"));
         }
         let mut metadata = BTreeMap::new();
         for _ in 0..keys {
             let key = cursor.name("key")?;
             let kind = cursor.u32()?;
-            let value = cursor.value(kind).map_err(|e| format!("{e} (at the key {key:?})"))?;
+            let value = cursor.value(kind).map_err(|e| format!("in its key {key:?} {e}"))?;
             if metadata.insert(key.clone(), value).is_some() {
                 return Err(format!("has the key {key:?} twice; convert the model again"));
             }
@@ -80,7 +80,7 @@ impl Header {
         let mut entries = Vec::new();
         for _ in 0..tensors {
             let name = cursor.name("tensor")?;
-            let entry = cursor.entry().map_err(|e| format!("{e} (at the tensor {name:?})"))?;
+            let entry = cursor.entry().map_err(|e| format!("in its tensor {name:?} {e}"))?;
             entries.push((name, entry));
         }
         let start = cursor.at.next_multiple_of(alignment);
@@ -187,7 +187,7 @@ impl<'a> Cursor<'a> {
             STRING => Ok(Value::Text(self.text()?)),
             ARRAY => self.array(),
             _ => {
-                let range = self.take(size_of(kind).ok_or("has a value of no known type; copy it again")?)?;
+                let range = self.take(size_of(kind).ok_or("is of no known type; copy it again")?)?;
                 Ok(scalar(kind, &self.bytes[range]))
             }
         }
@@ -198,7 +198,7 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         let none = || format!("claims an array of {count} values, more than it has room for; copy it again");
         if kind == ARRAY {
-            return Err("has arrays in an array, which is not known here; convert the model again".into());
+            return Err("has arrays in an array, which Penwright does not read; convert the model again".into());
         }
         if kind == STRING {
             if count > (self.bytes.len() - start) as u64 / 8 {
@@ -208,7 +208,7 @@ impl<'a> Cursor<'a> {
                 self.text()?;
             }
         } else {
-            let size = size_of(kind).ok_or("has an array of no known type; copy it again")?;
+            let size = size_of(kind).ok_or("has values of no known type; copy it again")?;
             self.take(count.checked_mul(size).ok_or_else(none)?)?;
         }
         // At least a byte a value lies in the file, so the count fits.
@@ -219,17 +219,15 @@ impl<'a> Cursor<'a> {
     fn entry(&mut self) -> Result<Entry, String> {
         let dimensions = u64::from(self.u32()?);
         if !(1..=DIMENSIONS).contains(&dimensions) {
-            return Err(format!("has a tensor of {dimensions} dimensions; copy it again"));
+            return Err(format!("has {dimensions} dimensions; copy it again"));
         }
         let sizes: Vec<u64> = (0..dimensions).map(|_| self.u64()).collect::<Result<_, _>>()?;
         let id = self.u32()?;
         let kind = Type::from_id(id).map_err(|name| {
-            format!(
-                "has a tensor of the type {name}, which Penwright does not read; make a file of the type F16, Q8_0 or Q4_K"
-            )
+            format!("has the type {name}, which Penwright does not read; make a file of the type F16, Q8_0 or Q4_K")
         })?;
         let offset = self.u64()?;
-        let impossible = || format!("has a tensor of the impossible shape {sizes:?}; copy it again");
+        let impossible = || format!("has the impossible shape {sizes:?}; copy it again");
         let shape: Option<Vec<usize>> =
             sizes.iter().rev().map(|&n| usize::try_from(n).ok().filter(|&n| n > 0)).collect();
         let shape = shape.ok_or_else(impossible)?;
