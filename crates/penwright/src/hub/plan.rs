@@ -201,16 +201,13 @@ fn lacking<'a>(id: &Id, name: &str, files: impl Iterator<Item = &'a String> + Cl
     .or_else(|| {
         first(&|f| !f.contains('/') && (f.ends_with(".h5") || f.ends_with(".msgpack") || f.ends_with(".ckpt")))
     });
-    match pickle.filter(|_| weights) {
-        Some(file) => {
-            return format!(
-                "{id} has its weights only as {file}, not as safetensors, and Penwright reads no format that can run code; \
+    if let Some(file) = pickle.filter(|_| weights) {
+        return format!(
+            "{id} has its weights only as {file}, not as safetensors, and Penwright reads no format that can run code; \
                  convert it in Python with transformers: load it with from_pretrained(\"{}\"), write it and its tokenizer \
                  with save_pretrained(\"folder\", safe_serialization=True), and give the folder",
-                id.repo
-            );
-        }
-        None => {}
+            id.repo
+        );
     }
     match first(&|f| f.ends_with(".gguf")).filter(|_| weights) {
         Some(file) => format!("{id} has no {name}; it has {file}: download that file and give its path"),
