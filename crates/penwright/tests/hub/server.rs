@@ -146,6 +146,7 @@ pub(crate) fn etag(name: &str, content: &[u8]) -> String {
 /// Requests on one connection, until one side has enough.
 fn serve(shared: &Shared, mut stream: TcpStream, storage: bool) {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     while let Some((path, headers)) = read_head(&mut reader) {
         let header = |name: &str| headers.get(name).cloned();
@@ -245,7 +246,8 @@ fn answer(shared: &Shared, seen: &Seen, fault: Option<&Fault>) -> Answer {
 /// A file or the part of it that was asked for.
 fn file(content: &[u8], seen: &Seen, fault: Option<&Fault>, mut headers: Vec<String>) -> Answer {
     headers.push("ETag: \"of-the-storage\"".into());
-    let start = seen.range.as_deref().and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    let start: Option<usize> =
+        seen.range.as_deref().and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     match start.filter(|_| !matches!(fault, Some(Fault::NoRange))) {
         Some(start) if start >= content.len() => Answer { head: head(416, &headers, 0), body: Vec::new() },
         Some(mut start) => {
