@@ -18,7 +18,7 @@ Examples:
   printf \"Hello\\nWho are you?\\n\" | penwright chat runs/talk --json --seed 7"
 )]
 pub(crate) struct Chat {
-    /// Run directory
+    /// Run, Hugging Face directory, .gguf file or hub id such as gpt2
     pub(crate) run: PathBuf,
     /// What the model is told before the first turn
     #[arg(long, value_name = "TEXT")]

@@ -43,7 +43,7 @@ pub(crate) enum TypeName {
   penwright export runs/book --to gguf book.gguf --type q8_0
   penwright export runs/book-lstm --to pytorch book-lstm")]
 pub(crate) struct Export {
-    /// Run directory
+    /// Run, Hugging Face directory, .gguf file or hub id such as gpt2
     pub(crate) run: PathBuf,
     /// Whose format
     #[arg(long, value_enum)]

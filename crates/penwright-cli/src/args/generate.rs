@@ -19,10 +19,11 @@ pub(crate) enum Precision {
   penwright generate runs/book --prompt \"The door\" --tokens 300 --temperature 0.7
   penwright generate runs/book --prompt-file start.txt --paragraphs 2 --min-p 0.05
   echo \"Once\" | penwright generate runs/book --prompt-file - --samples 5 --json
+  penwright generate gpt2 --prompt \"The door\" --tokens 100
   penwright generate runs/book --interactive
   penwright generate runs/book --summarize article.txt --seed 3")]
 pub(crate) struct Generate {
-    /// Run directory
+    /// Run, Hugging Face directory, .gguf file or hub id such as gpt2
     pub(crate) run: PathBuf,
     /// Text to go on from
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]

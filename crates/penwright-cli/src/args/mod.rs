@@ -96,7 +96,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  penwright eval runs/book other.txt --json")]
 pub(crate) struct Eval {
-    /// Run directory
+    /// Run, Hugging Face directory, .gguf file or hub id such as gpt2
     pub(crate) run: PathBuf,
     /// Files and folders of .txt and .md; - is standard input
     #[arg(required = true)]

@@ -20,7 +20,13 @@ pub(super) fn run(cli: &Cli, args: &Inspect) -> Result<(), Failure> {
     let run = open(cli, &args.run)?;
     let history = History::of(&read_metrics(&run.dir).unwrap_or_default());
     let files = files(&run.dir);
-    let tensors = header(&run.dir.join("model.safetensors")).map(|h| tensors(&h)).unwrap_or_default();
+    // Of one file of weights as they are stored; else as they are when loaded.
+    let loaded = run
+        .tensors
+        .iter()
+        .map(|(name, shape)| (name.clone(), "F32".to_string(), shape.iter().map(|&n| n as u64).collect::<Vec<_>>()));
+    let stored = header(&run.dir.join("model.safetensors")).map(|h| tensors(&h)).unwrap_or_default();
+    let tensors = if stored.is_empty() { loaded.collect() } else { stored };
     let checkpoint = header(&run.dir.join("state/checkpoint.safetensors")).and_then(|h| progress(&h));
     if cli.json {
         let tensors: Vec<Value> =

@@ -31,6 +31,8 @@ pub struct Run {
     pub model: Arc<dyn LanguageModel>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// Names and shapes of the model's tensors, adapters' after the base's; none of an n-gram model.
+    pub tensors: Vec<(String, Vec<usize>)>,
     /// What adapters it has, and the name of the base they belong to.
     pub adapter: Option<(LoraConfig, String)>,
 }
@@ -46,6 +48,7 @@ impl Run {
             dir: path.to_path_buf(),
             config: parts.config.clone(),
             tokenizer: parts.tokenizer.clone(),
+            tensors: parts.tensors(),
             adapter: parts.adapter.as_ref().map(|adapter| (adapter.lora.config.clone(), adapter.base.clone())),
             model: parts.model()?,
         })

@@ -96,6 +96,13 @@ impl Parts {
         Ok(parts)
     }
 
+    /// Names and shapes of all tensors.
+    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let own = if let Weights::Neural(params) = &self.weights { &params.tensors[..] } else { &[] };
+        let adapters = self.adapter.as_ref().map_or(&[][..], |adapter| &adapter.lora.params.tensors);
+        own.iter().chain(adapters).map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
+    }
+
     /// A model may have more ids than its tokenizer (some are padded to a round number), never fewer.
     fn check(&self, path: &Path) -> Result<()> {
         let (ids, tokens) = (self.config.vocab(), self.tokenizer.vocab_size());

@@ -33,6 +33,7 @@ pub(super) fn train(
     emit(Event::Plan {
         model: ModelKind::Ngram.to_string(),
         params: model.num_params(),
+        trained_params: None,
         train_tokens: tokens,
         val_tokens: data.val.len() as u64,
         steps: Some(1),

@@ -191,6 +191,7 @@ impl Trainer<'_> {
         let plan = Event::Plan {
             model: self.model.kind().to_string(),
             params: self.model.num_params(),
+            trained_params: Some(self.start.num_trained()).filter(|&n| n < self.model.num_params()),
             train_tokens: self.data.train.len() as u64,
             val_tokens: self.data.val.len() as u64,
             steps: self.progress.total,
