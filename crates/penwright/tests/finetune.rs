@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use penwright::export::{Dtype, ExportOptions, Format, GgufType, export};
 use penwright::model::{ModelKind, mean_score};
 use penwright::run::Run;
 use penwright::tokenizer::Level;
@@ -158,6 +159,38 @@ fn interrupted_adapters_are_resumed_to_the_bit_and_follow_their_base() {
     std::fs::rename(&base, dir.path().join("gone")).unwrap();
     assert!(Run::open(&merged).is_ok());
     assert!(Run::open(&whole).err().unwrap().to_string().contains("base"));
+}
+
+#[test]
+fn what_is_exported_is_a_model_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, text) = base(dir.path(), ModelKind::Gpt2);
+    let adapters = dir.path().join("adapters");
+    train(Settings { lora: Some(4), ..tuning(&text, &base) }, &adapters, 2).unwrap();
+    let exported = |format: Format, name: &str| {
+        let out = dir.path().join(name);
+        export(&adapters, &ExportOptions { format, force: false }, &out).unwrap();
+        out
+    };
+    let (with_adapters, untuned) = (loss(&adapters, &text), loss(&base, &text));
+    let merged = exported(Format::Hf(Dtype::F32), "merged");
+    assert!(Run::open(&merged).unwrap().adapter.is_none());
+    assert!((loss(&merged, &text) - with_adapters).abs() < 1e-4, "adapters count though they are merged");
+    for (kind, name, tolerance) in [
+        (GgufType::F32, "f32.gguf", 0.0),
+        (GgufType::F16, "f16.gguf", 1e-3),
+        (GgufType::Bf16, "bf16.gguf", 1e-2),
+        (GgufType::Q8_0, "q8.gguf", 1e-2),
+        (GgufType::Q4_0, "q4.gguf", 0.2),
+    ] {
+        let file = exported(Format::Gguf(kind), name);
+        let difference = (loss(&file, &text) - loss(&merged, &text)).abs();
+        assert!(difference <= tolerance && untuned - with_adapters > 0.5, "{name}: {difference}");
+    }
+    // A file is a base as well as a folder.
+    let again = dir.path().join("again");
+    train(tuning(&text, &dir.path().join("q8.gguf")), &again, 2).unwrap();
+    assert!(loss(&again, &text) < with_adapters);
 }
 
 #[test]
