@@ -204,8 +204,8 @@ fn lacking<'a>(id: &Id, name: &str, files: impl Iterator<Item = &'a String> + Cl
     if let Some(file) = pickle.filter(|_| weights) {
         return format!(
             "{id} has its weights only as {file}, not as safetensors, and Penwright reads no format that can run code; \
-                 convert it in Python with transformers: load it with from_pretrained(\"{}\"), write it and its tokenizer \
-                 with save_pretrained(\"folder\", safe_serialization=True), and give the folder",
+             convert it in Python with transformers: load it with from_pretrained(\"{}\"), write it and its tokenizer \
+             with save_pretrained(\"folder\", safe_serialization=True), and give the folder",
             id.repo
         );
     }
