@@ -121,6 +121,9 @@ fn remove_tensor(header: &mut Value, data: &mut Vec<u8>, name: &str) {
     }
 }
 
+/// A change of a safetensors file's header and data.
+type Edit = fn(&mut Value, &mut Vec<u8>);
+
 const UP: &str = "transformer.h.1.mlp.c_fc.weight";
 
 #[test]
@@ -337,7 +340,7 @@ fn adapters_that_are_refused_by_name() {
     }
     std::fs::write(&path, &good).unwrap();
     let b = "base_model.model.transformer.h.1.attn.c_attn.lora_B.weight";
-    let edits: [(&str, fn(&mut Value, &mut Vec<u8>)); 4] = [
+    let edits: [(&str, Edit); 4] = [
         ("c_attn.lora_B", |h, d| remove_tensor(h, d, "base_model.model.transformer.h.1.attn.c_attn.lora_B.weight")),
         ("h.2.attn", |h, d| {
             add_tensor(h, d, "base_model.model.transformer.h.2.attn.c_attn.lora_A.weight", "F32", &[3, 24], 288)
