@@ -139,14 +139,25 @@ impl Lines {
     /// The line of an event, or the lines of a sample.
     pub(crate) fn of(&mut self, event: &Event) -> String {
         match event {
-            Event::Plan { model, params, train_tokens, val_tokens, steps, memory_bytes, resumed_at, .. } => {
+            Event::Plan {
+                model,
+                params,
+                trained_params,
+                train_tokens,
+                val_tokens,
+                steps,
+                memory_bytes,
+                resumed_at,
+                ..
+            } => {
                 self.steps = *steps;
+                let trained = trained_params.map_or(String::new(), |n| format!(", {} of them trained", thousands(n)));
                 let resumed = match resumed_at {
                     0 => String::new(),
                     step => format!("; going on from step {}", thousands(*step)),
                 };
                 format!(
-                    "{model}, {} parameters; {} tokens to train on, {} to validate on; {} of memory{resumed}",
+                    "{model}, {} parameters{trained}; {} tokens to train on, {} to validate on; {} of memory{resumed}",
                     thousands(*params),
                     thousands(*train_tokens),
                     thousands(*val_tokens),

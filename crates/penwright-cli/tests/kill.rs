@@ -8,8 +8,12 @@ const KILLS: usize = 20;
 
 fn command(text: &Path, out: &Path, model: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penwright"));
-    command.arg("train").arg(text).arg("--out").arg(out).args(["--model", model]);
-    command.args("--quiet --layers 2 --width 32 --batch 4 --context 24 --dropout 0.1 --steps 600".split(' '));
+    command.arg("train").arg(text).arg("--out").arg(out);
+    match model {
+        "adapters" => command.arg("--from").arg(text.with_file_name("base")).args(["--lora", "4"]),
+        model => command.args(["--model", model, "--layers", "2", "--width", "32"]),
+    };
+    command.args("--quiet --batch 4 --context 24 --dropout 0.1 --steps 600".split(' '));
     command.args("--eval-every 50 --checkpoint-every 0.02s --resume --sample-every 0".split(' '));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command
@@ -25,12 +29,16 @@ fn killed_at_random_moments_and_resumed() {
         seed ^= seed << 17;
         seed % below
     };
-    for model in ["gpt2", "lstm"] {
+    for model in ["gpt2", "lstm", "adapters"] {
         let dir = tempfile::tempdir().unwrap();
         let text = dir.path().join("text.txt");
         let lines: String = (0..900).map(|n| format!("The bell rang {} times in tower {n}.\n", n * n % 13)).collect();
         std::fs::write(&text, lines).unwrap();
         let undisturbed = dir.path().join("undisturbed");
+        if model == "adapters" {
+            let base = command(&text, &dir.path().join("base"), "gpt2").args(["--level", "bpe"]).status();
+            assert!(base.unwrap().success());
+        }
         let start = std::time::Instant::now();
         assert!(command(&text, &undisturbed, model).status().unwrap().success());
         let whole = start.elapsed();
@@ -40,7 +48,8 @@ fn killed_at_random_moments_and_resumed() {
             let last = std::fs::read(run.join("state/checkpoint.safetensors")).unwrap();
             let header = u64::from_le_bytes(last[..8].try_into().unwrap()) as usize;
             assert!(last.len() > 8 + header + 1000);
-            (std::fs::read(run.join("model.safetensors")).unwrap(), last[8 + header..].to_vec())
+            let file = if model == "adapters" { "adapter_model.safetensors" } else { "model.safetensors" };
+            (std::fs::read(run.join(file)).unwrap(), last[8 + header..].to_vec())
         };
         let expected = weights(&undisturbed);
         let (mut kills, mut out, mut finished) = (0, dir.path().join("run0"), 0);

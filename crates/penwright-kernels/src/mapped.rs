@@ -76,6 +76,11 @@ impl Mapped {
         // Maps begin at a page, so the alignment always fits.
         bytemuck::try_cast_slice(&bytes[..whole]).unwrap_or_default()
     }
+
+    /// The file as numbers of 32 bits in floating point, likewise.
+    pub fn floats(&self) -> &[f32] {
+        bytemuck::cast_slice(self.words())
+    }
 }
 
 impl Deref for Mapped {
@@ -118,7 +123,8 @@ mod tests {
         if cfg!(unix) {
             assert!(Mapped::from_file(file.try_clone().unwrap()).unwrap_err().to_string().contains("without a name"));
         }
-        assert_eq!(Mapped::open(&path).unwrap().words(), [1, u32::MAX, 7]);
+        let mapped = Mapped::open(&path).unwrap();
+        assert!(mapped.words() == [1, u32::MAX, 7] && mapped.floats()[1].is_nan());
         assert!(Mapped::open(&std::env::temp_dir()).is_err());
         std::fs::remove_file(&path).unwrap();
         let mapped = Mapped::from_file(file).unwrap();

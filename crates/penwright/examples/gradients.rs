@@ -8,9 +8,7 @@
 use std::path::Path;
 
 use penwright::layers::Dropout;
-use penwright::model::Trainable;
-use penwright::run::Run;
-use safetensors::SafeTensors;
+use penwright::train::Start;
 use safetensors::tensor::{Dtype, TensorView};
 
 type Failure = Box<dyn std::error::Error>;
@@ -18,7 +16,7 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, ids, out] = &arguments[..] else { return Err("give MODEL ids.json out.safetensors".into()) };
-    let mut model = trainable(Path::new(model))?;
+    let mut model = Start::from(model, &mut |_, _, _| {})?.build(0)?;
     let texts: Vec<Vec<u32>> = serde_json::from_slice(&std::fs::read(ids)?)?;
     if texts.iter().any(|text| text.len() < 2 || text.len() != texts[0].len()) {
         return Err("texts must be of one length, two tokens at least".into());
@@ -36,19 +34,4 @@ fn main() -> Result<(), Failure> {
         .map(|(name, shape, values)| Ok((name, TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values))?)));
     let views = views.collect::<Result<Vec<_>, Failure>>()?;
     Ok(safetensors::serialize_to_file(views, None, Path::new(out))?)
-}
-
-/// The model of a directory, to be trained: one file of f32 weights with the names of GPT2LMHeadModel.
-fn trainable(dir: &Path) -> Result<Box<dyn Trainable>, Failure> {
-    let mut model = Run::open(dir)?.config.build(0)?;
-    let raw = std::fs::read(dir.join("model.safetensors"))?;
-    let file = SafeTensors::deserialize(&raw)?;
-    let params = model.params_mut();
-    for tensor in params.tensors.clone() {
-        let bytes = file.tensor(&tensor.name)?.data();
-        for (x, bytes) in params.data[tensor.range].iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *x = f32::from_le_bytes(*bytes);
-        }
-    }
-    Ok(model)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use penwright::model::{Gpt2Config, LstmConfig};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
-use penwright::train::{Data, Event, Length, Outcome, TrainOptions, read_metrics, train};
+use penwright::train::{Data, Event, Length, Outcome, Start, TrainOptions, read_metrics, train};
 
 fn text() -> String {
     (0..400)
@@ -45,11 +45,18 @@ fn weights(config: &ModelConfig, threads: usize, out: &Path) -> (Vec<u8>, Vec<f6
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
-        train(config, &tokenizer, &data, &options(), out, &AtomicBool::new(false), &mut |event| {
-            if let Event::Eval { val_loss, .. } = event {
-                losses.push(*val_loss);
-            }
-        })
+        train(
+            &Start::scratch(config.clone(), tokenizer.clone()),
+            &data,
+            &options(),
+            out,
+            &AtomicBool::new(false),
+            &mut |event| {
+                if let Event::Eval { val_loss, .. } = event {
+                    losses.push(*val_loss);
+                }
+            },
+        )
     })
     .unwrap();
     (std::fs::read(out.join("model.safetensors")).unwrap(), losses)
@@ -82,7 +89,7 @@ fn damaged_runs_are_refused_in_words() {
             let error = Run::open(&run).err().expect("damage was not noticed").to_string();
             assert!(error.contains(word) && error.contains("model.safetensors"), "{error}");
         };
-        refused(&good[..good.len() / 2], "shorter");
+        refused(&good[..good.len() / 2], "whole");
         refused(&good[..good.len() - 1], "whole");
         let mut flipped = good.clone();
         flipped[good.len() - 4] ^= 1;
@@ -90,7 +97,7 @@ fn damaged_runs_are_refused_in_words() {
         let mut lying = good.clone();
         lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
         refused(&lying, "whole");
-        refused(&[], "shorter");
+        refused(&[], "whole");
         std::fs::write(run.join("config.json"), "{").unwrap();
         assert!(Run::open(&run).err().unwrap().to_string().contains("not JSON"));
     }
@@ -104,9 +111,10 @@ fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize 
     let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
     for pieces in 1.. {
         let stop = AtomicBool::new(false);
-        let outcome = train(config, &tokenizer, &data, options, out, &stop, &mut |event| {
-            stop.fetch_or(matches!(event, Event::Step { .. }), Ordering::Relaxed);
-        });
+        let outcome =
+            train(&Start::scratch(config.clone(), tokenizer.clone()), &data, options, out, &stop, &mut |event| {
+                stop.fetch_or(matches!(event, Event::Step { .. }), Ordering::Relaxed);
+            });
         match outcome.unwrap() {
             Outcome::Interrupted => {}
             outcome => {
@@ -136,7 +144,15 @@ fn resumed_runs_are_the_same_to_the_bit() {
         let text = text();
         let tokenizer = Tokenizer::train(Level::Char, &[&text], None).unwrap();
         let data = Data::encode(&tokenizer, &[&text], &[&text], &mut |_, _| {}).unwrap();
-        let error = train(&config, &tokenizer, &data, &other, &out, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+        let error = train(
+            &Start::scratch(config.clone(), tokenizer.clone()),
+            &data,
+            &other,
+            &out,
+            &AtomicBool::new(false),
+            &mut |_| {},
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("another lr, train text"), "{error}");
     }
 }
@@ -151,9 +167,16 @@ fn patience_accumulation_and_budget() {
         let dir = tempfile::tempdir().unwrap();
         let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
         let mut events = Vec::new();
-        let outcome = train(&config, &tokenizer, &data, &options, dir.path(), &AtomicBool::new(false), &mut |e| {
-            events.push(e.clone());
-        });
+        let outcome = train(
+            &Start::scratch(config.clone(), tokenizer.clone()),
+            &data,
+            &options,
+            dir.path(),
+            &AtomicBool::new(false),
+            &mut |e| {
+                events.push(e.clone());
+            },
+        );
         (outcome, events)
     };
     let (outcome, events) = run(TrainOptions { lr: 3.0, eval_every: Some(2), patience: Some(2), ..options() });

@@ -9,7 +9,7 @@ use clap::Args;
     after_help = "Example:\n  penwright compare runs/lstm runs/gpt2 --text held-out.txt --training-text book.txt --html report.html"
 )]
 pub(crate) struct Compare {
-    /// Run directories
+    /// Runs, Hugging Face directories, .gguf files or hub ids
     #[arg(required = true)]
     pub(crate) run: Vec<PathBuf>,
     /// Text that the models have not seen: a file, a folder or - for standard input; may be given again

@@ -19,9 +19,11 @@ pub(crate) enum Precision {
   penwright generate runs/book --prompt \"The door\" --tokens 300 --temperature 0.7
   penwright generate runs/book --prompt-file start.txt --paragraphs 2 --min-p 0.05
   echo \"Once\" | penwright generate runs/book --prompt-file - --samples 5 --json
-  penwright generate runs/book --interactive")]
+  penwright generate gpt2 --prompt \"The door\" --tokens 100
+  penwright generate runs/book --interactive
+  penwright generate runs/book --summarize article.txt --seed 3")]
 pub(crate) struct Generate {
-    /// Run directory
+    /// Run, Hugging Face directory, .gguf file or hub id such as gpt2
     pub(crate) run: PathBuf,
     /// Text to go on from
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -29,18 +31,22 @@ pub(crate) struct Generate {
     /// File with the text to go on from; - is standard input; a line end at its very end is left out
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub(crate) prompt_file: Option<PathBuf>,
+    /// File to summarize as GPT-2's paper does: its beginning, then TL;DR:, and the first --sentences [default: 3] of at
+    /// most --tokens [default: 100], by --top-k [default: 2] and --temperature [default: 1]; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_file", "words", "paragraphs", "beams"])]
+    pub(crate) summarize: Option<PathBuf>,
 
     /// Tokens to write [default: 500 characters or 200 larger tokens]
-    #[arg(long, value_name = "N", help_heading = "Length", group = "length")]
+    #[arg(long, value_name = "N", help_heading = "Length", conflicts_with_all = ["words", "paragraphs"])]
     pub(crate) tokens: Option<usize>,
     /// Words to write; the text ends with the last one's last letter
-    #[arg(long, value_name = "N", help_heading = "Length", group = "length")]
+    #[arg(long, value_name = "N", help_heading = "Length", conflicts_with_all = ["sentences", "paragraphs"])]
     pub(crate) words: Option<usize>,
     /// Sentences to write, closing quotes included
-    #[arg(long, value_name = "N", help_heading = "Length", group = "length")]
+    #[arg(long, value_name = "N", help_heading = "Length", conflicts_with = "paragraphs")]
     pub(crate) sentences: Option<usize>,
     /// Paragraphs to write; they end at an empty line, or, in texts of long lines without any, at a line's end
-    #[arg(long, value_name = "N", help_heading = "Length", group = "length")]
+    #[arg(long, value_name = "N", help_heading = "Length")]
     pub(crate) paragraphs: Option<usize>,
     /// Ends the text before this string; can be given several times
     #[arg(long, value_name = "TEXT", help_heading = "Length")]
@@ -53,21 +59,15 @@ pub(crate) struct Generate {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
 
-    /// Below 1 likelier, above 1 bolder; 0 is --greedy
-    #[arg(
-        long,
-        value_name = "X",
-        help_heading = "Choice of tokens",
-        default_value_t = 0.8,
-        allow_negative_numbers = true
-    )]
-    pub(crate) temperature: f32,
+    /// Below 1 likelier, above 1 bolder; 0 is --greedy [default: 0.8]
+    #[arg(long, value_name = "X", help_heading = "Choice of tokens", allow_negative_numbers = true)]
+    pub(crate) temperature: Option<f32>,
     /// The likeliest token always
     #[arg(long, help_heading = "Choice of tokens", conflicts_with = "temperature")]
     pub(crate) greedy: bool,
-    /// Only the N likeliest tokens; 0 for all
-    #[arg(long, value_name = "N", help_heading = "Choice of tokens", default_value_t = 0)]
-    pub(crate) top_k: usize,
+    /// Only the N likeliest tokens; 0 for all [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Choice of tokens")]
+    pub(crate) top_k: Option<usize>,
     /// Only the likeliest tokens that together have probability X
     #[arg(
         long,
@@ -116,7 +116,8 @@ pub(crate) struct Generate {
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) precision: Precision,
     /// The model offers, you pick or type
-    #[arg(long, conflicts_with_all = ["length", "stop", "samples", "beams", "no_stream", "json"])]
+    #[arg(long, conflicts_with_all = ["tokens", "words", "sentences", "paragraphs", "stop", "samples", "beams",
+        "no_stream", "json", "summarize"])]
     pub(crate) interactive: bool,
     /// Prints a text when it is complete, not as it comes
     #[arg(long)]

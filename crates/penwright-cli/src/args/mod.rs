@@ -1,8 +1,10 @@
 //! The command line.
 
+mod chat;
 mod compare;
 mod demo;
 mod doctor;
+mod export;
 mod generate;
 mod inspect;
 mod score;
@@ -16,9 +18,11 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::color::ColorChoice;
 
+pub(crate) use chat::Chat;
 pub(crate) use compare::Compare;
 pub(crate) use demo::Demo;
 pub(crate) use doctor::Doctor;
+pub(crate) use export::{DtypeName, Export, To, TypeName};
 pub(crate) use generate::{Generate, Precision};
 pub(crate) use inspect::Inspect;
 pub(crate) use score::{By, Score};
@@ -71,12 +75,16 @@ pub(crate) enum Command {
     Train(Box<Train>),
     /// Writes from a run, streaming
     Generate(Box<Generate>),
+    /// A conversation with a run: turns, a system prompt, history
+    Chat(Box<Chat>),
     /// Loss, perplexity and bits per character of a run on a text
     Eval(Eval),
     /// Log-likelihood of each part of a text, or texts ranked by it
     Score(Score),
     /// Models side by side on one held-out text: quality, cost, speed, size, samples
     Compare(Compare),
+    /// Writes a run in another tool's format: Hugging Face, llama.cpp, PyTorch
+    Export(Export),
     /// What a run is: model, shape, size, tokenizer, training history
     Inspect(Inspect),
     /// Shows the tokens and ids of a text, or counts them
@@ -88,7 +96,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  penwright eval runs/book other.txt --json")]
 pub(crate) struct Eval {
-    /// Run directory
+    /// Run, Hugging Face directory, .gguf file or hub id such as gpt2
     pub(crate) run: PathBuf,
     /// Files and folders of .txt and .md; - is standard input
     #[arg(required = true)]

@@ -18,7 +18,7 @@ pub(crate) enum By {
     after_help = "Examples:\n  penwright score runs/book chapter.txt --by sentence\n  penwright score runs/book --rank --per-token < guesses.txt"
 )]
 pub(crate) struct Score {
-    /// Run directory
+    /// Run, Hugging Face directory, .gguf file or hub id such as gpt2
     pub(crate) run: PathBuf,
     /// Files and folders of texts; - is standard input [default: -]
     pub(crate) text: Vec<PathBuf>,

@@ -11,7 +11,7 @@ use super::LevelName;
     after_help = "Examples:\n  penwright tokenize runs/book \"The door was open.\"\n  penwright tokenize --level char --count --file book.txt\n  echo \"The door\" | penwright tokenize runs/book --json"
 )]
 pub(crate) struct Tokenize {
-    /// Run directory whose tokenizer is used (none with --level), then the text; without a text, standard input
+    /// Run (or directory, .gguf file, hub id) whose tokenizer is used (none with --level), then the text; without a text, standard input
     #[arg(value_name = "RUN|TEXT")]
     pub(crate) words: Vec<String>,
     /// A tokenizer of this level instead of a run's, with its vocabulary from the text itself

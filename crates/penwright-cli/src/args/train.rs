@@ -61,6 +61,8 @@ impl From<LevelName> for Level {
   penwright train books/ --layers 4 --heads 4 --width 128 --steps 2000
   penwright train book.txt --model ngram --order 6
   penwright train --out runs/lstm --resume      go on after an interruption
+  penwright train book.txt --from gpt2 --out runs/tuned
+  penwright train book.txt --from runs/gpt2 --lora 8 --out runs/adapter
   penwright train book.txt --budget 10m --dry-run")]
 pub(crate) struct Train {
     /// Files and folders of .txt, .md, .html, .epub and .jsonl, also .gz and .zst; - is standard input
@@ -74,6 +76,27 @@ pub(crate) struct Train {
     /// Number of ids of a word or bpe tokenizer [default: by the size of the text]
     #[arg(long, value_name = "N")]
     pub(crate) vocab_size: Option<usize>,
+    /// Model to train on: a run, a Hugging Face directory, a hub id such as gpt2, or a .gguf file
+    #[arg(long, value_name = "RUN|ID|FILE", help_heading = "Training on a model that is there")]
+    pub(crate) from: Option<String>,
+    /// Train adapters of this rank (LoRA) beside the frozen weights of a GPT-2, in a quarter of the memory
+    #[arg(long, value_name = "RANK", help_heading = "Training on a model that is there")]
+    pub(crate) lora: Option<usize>,
+    /// Weight of the adapters: alpha / rank times their product is added [default: twice the rank]
+    #[arg(long, value_name = "X", help_heading = "Training on a model that is there")]
+    pub(crate) lora_alpha: Option<f32>,
+    /// Matrices that get adapters, separated by commas: c_attn, c_proj, attn.c_proj, mlp.c_proj, c_fc [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Training on a model that is there")]
+    pub(crate) lora_targets: Option<Vec<String>>,
+    /// Leave the first N blocks of a GPT-2 as they are
+    #[arg(long, value_name = "N", help_heading = "Training on a model that is there")]
+    pub(crate) freeze_layers: Option<usize>,
+    /// Leave the embeddings of a GPT-2 as they are, and with them its tied output layer
+    #[arg(long, help_heading = "Training on a model that is there")]
+    pub(crate) freeze_embeddings: bool,
+    /// Keep less for the backward pass and compute it once more: less memory, a third more time, the same bits
+    #[arg(long)]
+    pub(crate) checkpoint_activations: bool,
     /// Run directory to write [default: runs/latest]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -207,6 +230,13 @@ impl Train {
             }),
             level: self.level.map(Level::from),
             vocab_size: self.vocab_size,
+            from: self.from.clone(),
+            lora: self.lora,
+            lora_alpha: self.lora_alpha,
+            lora_targets: self.lora_targets.clone(),
+            freeze_layers: self.freeze_layers,
+            freeze_embeddings: self.freeze_embeddings.then_some(true),
+            checkpoint_activations: self.checkpoint_activations.then_some(true),
             budget: self.budget,
             steps: self.steps,
             epochs: self.epochs,

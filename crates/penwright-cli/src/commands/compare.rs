@@ -9,7 +9,7 @@ use penwright::corpus::{self, ReadOptions};
 use penwright::files;
 use penwright::train::{SETTINGS, Settings};
 
-use super::{Failure, name};
+use super::{Failure, locate, name};
 use crate::args::{Cli, Compare};
 
 pub(super) fn run(cli: &Cli, args: &Compare) -> Result<(), Failure> {
@@ -18,11 +18,15 @@ pub(super) fn run(cli: &Cli, args: &Compare) -> Result<(), Failure> {
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
         return Err(Failure::Failed(format!("--html: there is no folder {}; create it first", name(missing))));
     }
-    let options = args.run.first().map_or(Ok(ReadOptions::default()), |run| Settings::read_options_of(run))?;
+    let runs: Vec<PathBuf> = args.run.iter().map(|run| locate(cli, run)).collect::<Result<_, _>>()?;
+    let options = runs.first().map_or(Ok(ReadOptions::default()), |run| Settings::read_options_of(run))?;
     let corpus = corpus::read(&args.text, &options, &mut |_| {})?;
     let mut known = Vec::new();
-    let contenders: Vec<Contender> =
-        args.run.iter().map(|run| Contender::open(run, training(args, run, &mut known)?)).collect::<Result<_, _>>()?;
+    let mut contenders = Vec::new();
+    for (run, given) in runs.iter().zip(&args.run) {
+        let contender = Contender::open(run, training(args, run, &mut known)?)?;
+        contenders.push(Contender { name: name(given), ..contender });
+    }
     let defaults = Options::default();
     let options = Options {
         prompt: args.prompt.clone(),

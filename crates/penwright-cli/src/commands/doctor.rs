@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow::Continue;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use penwright::memory::free_memory;
 use penwright::model::{Gpt2Config, LstmConfig};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
-use penwright::train::{Data, Event, Length, TrainOptions, train};
+use penwright::train::{Data, Event, Length, Start, TrainOptions, train};
 use ratatui::crossterm::style::Color;
 use serde::Serialize;
 
@@ -37,6 +38,7 @@ struct Findings {
     free_memory_bytes: Option<u64>,
     caches: Vec<Cache>,
     free_disk_bytes: Option<u64>,
+    hub: Option<Hub>,
     terminal: Terminal,
     self_test: Vec<SelfTest>,
     missing: Vec<String>,
@@ -48,6 +50,15 @@ struct Cache {
     name: String,
     bytes: u64,
     cores: Option<String>,
+}
+
+/// Where published models come from and lie.
+#[derive(Serialize)]
+struct Hub {
+    endpoint: String,
+    cache: PathBuf,
+    offline: bool,
+    has_token: bool,
 }
 
 #[derive(Serialize)]
@@ -111,6 +122,12 @@ fn look(cli: &Cli) -> Findings {
         free_memory_bytes: (free < u64::MAX).then_some(free),
         caches: caches(),
         free_disk_bytes: free_disk(),
+        hub: penwright::hub::Settings::from_env().ok().map(|hub| Hub {
+            endpoint: hub.endpoint,
+            cache: hub.cache,
+            offline: hub.offline,
+            has_token: hub.token.is_some(),
+        }),
         terminal: Terminal {
             term: std::env::var("TERM").ok(),
             stdout: io::stdout().is_terminal(),
@@ -245,7 +262,7 @@ fn train_and_write(model: &str) -> Result<(f64, f64), String> {
         }
     };
     let data = Data::encode(&tokenizer, &[&text], &[&text[..500]], &mut |_, _| {}).map_err(|e| e.to_string())?;
-    train(&config, &tokenizer, &data, &options, dir.path(), &AtomicBool::new(false), &mut keep)
+    train(&Start::scratch(config, tokenizer), &data, &options, dir.path(), &AtomicBool::new(false), &mut keep)
         .map_err(|e| e.to_string())?;
     let run = Run::open(dir.path()).map_err(|e| e.to_string())?;
     let eight = GenerateOptions { length: TextLength::Tokens(8), ..GenerateOptions::default() };
@@ -301,6 +318,10 @@ fn show(cli: &Cli, findings: &Findings) -> io::Result<()> {
     }
     if let Some(free) = findings.free_disk_bytes {
         row("disk here", format!("{} free", bytes(free)))?;
+    }
+    if let Some(hub) = &findings.hub {
+        let from = if hub.offline { "offline (HF_HUB_OFFLINE)".into() } else { format!("from {}", hub.endpoint) };
+        row("models", format!("{from}, kept in {}", hub.cache.display()))?;
     }
     let t = &findings.terminal;
     let size = t.columns.zip(t.rows).map_or(String::new(), |(c, r)| format!(", {c} × {r}"));

@@ -5,16 +5,15 @@ use std::time::Instant;
 
 use penwright::corpus;
 use penwright::model::mean_score;
-use penwright::run::Run;
 use penwright::train::{Settings, token_stream};
 use serde_json::json;
 
-use super::{Failure, name};
+use super::{Failure, name, open};
 use crate::args::{Cli, Eval};
 
 pub(super) fn run(cli: &Cli, args: &Eval) -> Result<(), Failure> {
-    let run = Run::open(&args.run)?;
-    let corpus = corpus::read(&args.text, &Settings::read_options_of(&args.run)?, &mut |_| {})?;
+    let run = open(cli, &args.run)?;
+    let corpus = corpus::read(&args.text, &Settings::read_options_of(&run.dir)?, &mut |_| {})?;
     let tokens = token_stream(&run.tokenizer, &corpus.texts());
     let start = Instant::now();
     let (nats, top1) = mean_score(&*run.model, &tokens, args.stride)?;

@@ -13,7 +13,7 @@ use penwright::tokenizer::Level;
 use serde_json::json;
 
 use super::train::stop_on_interrupt;
-use super::{Failure, interactive};
+use super::{Failure, interactive, open, summarize};
 use crate::args::{Cli, Generate, Precision};
 
 pub(super) fn run(cli: &Cli, args: &Generate) -> Result<(), Failure> {
@@ -27,21 +27,29 @@ pub(super) fn run(cli: &Cli, args: &Generate) -> Result<(), Failure> {
     if args.interactive && args.prompt_file.as_deref().is_some_and(|path| path.as_os_str() == "-") {
         return Err(Failure::Usage("--interactive reads standard input itself; give the prompt with --prompt".into()));
     }
-    let prompt = match &args.prompt_file {
+    if args.tokens.is_some() && args.sentences.is_some() && args.summarize.is_none() {
+        let problem = "--tokens and --sentences go together with --summarize alone; leave one of them out";
+        return Err(Failure::Usage(problem.into()));
+    }
+    let prompt = match args.prompt_file.as_ref().or(args.summarize.as_ref()) {
         Some(path) => read_prompt(path)?,
         None => clean_prompt(&args.prompt),
     };
     let start = Instant::now();
-    let run = Run::open(&args.run)?;
+    let run = open(cli, &args.run)?;
     let load_s = start.elapsed().as_secs_f64();
     if args.interactive {
         return interactive::run(&run, &prompt, &sampling);
     }
-    let options = options(args, sampling, run.tokenizer.level());
-    options.check()?;
-    let generation = match cli.json {
-        true => write_json(&run, &prompt, &options, load_s)?,
-        false => write_text(&run, &prompt, &options, args)?,
+    let generation = if args.summarize.is_some() {
+        summarize::run(cli, args, &run, &prompt, sampling, load_s)?
+    } else {
+        let options = options(args, sampling, run.tokenizer.level());
+        options.check()?;
+        match cli.json {
+            true => write_json(&run, &prompt, &options, load_s)?,
+            false => write_text(&run, &prompt, &options, args)?,
+        }
     };
     if args.stats {
         eprintln!("{}", stats(&generation, load_s));
@@ -52,7 +60,7 @@ pub(super) fn run(cli: &Cli, args: &Generate) -> Result<(), Failure> {
     }
 }
 
-fn read_prompt(path: &Path) -> Result<String, Failure> {
+pub(super) fn read_prompt(path: &Path) -> Result<String, Failure> {
     let (name, mut raw) = (if path.as_os_str() == "-" { "standard input".as_ref() } else { path }, Vec::new());
     let read = match path.as_os_str() == "-" {
         true => io::stdin().read_to_end(&mut raw).map(drop),
@@ -66,8 +74,8 @@ fn read_prompt(path: &Path) -> Result<String, Failure> {
 
 fn sampling(args: &Generate) -> Sampling {
     Sampling {
-        temperature: if args.greedy { 0.0 } else { args.temperature },
-        top_k: args.top_k,
+        temperature: if args.greedy { 0.0 } else { args.temperature.unwrap_or(Sampling::default().temperature) },
+        top_k: args.top_k.unwrap_or(0),
         top_p: args.top_p,
         min_p: args.min_p,
         typical: args.typical,
@@ -142,6 +150,11 @@ fn write_text(run: &Run, prompt: &str, options: &GenerateOptions, args: &Generat
 
 fn write_json(run: &Run, prompt: &str, options: &GenerateOptions, load_s: f64) -> Result<Generation, Failure> {
     let generation = write(run, prompt, options, |_, _| Ok(()))?;
+    print_json(&generation, load_s)?;
+    Ok(generation)
+}
+
+pub(super) fn print_json(generation: &Generation, load_s: f64) -> Result<(), Failure> {
     let samples = generation
         .samples
         .iter()
@@ -154,7 +167,7 @@ fn write_json(run: &Run, prompt: &str, options: &GenerateOptions, load_s: f64) -
         "load_s": load_s
     });
     writeln!(io::stdout(), "{result}")?;
-    Ok(generation)
+    Ok(())
 }
 
 fn stats(generation: &Generation, load_s: f64) -> String {

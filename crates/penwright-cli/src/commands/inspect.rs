@@ -5,11 +5,10 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use penwright::error::bytes;
-use penwright::run::Run;
 use penwright::train::{Event, read_metrics};
 use serde_json::{Value, json};
 
-use super::{Failure, name};
+use super::{Failure, name, open};
 use crate::args::{Cli, Inspect};
 use crate::live::words::{duration, short, thousands};
 
@@ -18,16 +17,23 @@ const MAX_HEADER: u64 = 100 << 20;
 const CURVE: usize = 40;
 
 pub(super) fn run(cli: &Cli, args: &Inspect) -> Result<(), Failure> {
-    let run = Run::open(&args.run)?;
-    let history = History::of(&read_metrics(&args.run).unwrap_or_default());
-    let files = files(&args.run);
-    let tensors = header(&args.run.join("model.safetensors")).map(|h| tensors(&h)).unwrap_or_default();
-    let checkpoint = header(&args.run.join("checkpoint.safetensors")).and_then(|h| progress(&h));
+    let run = open(cli, &args.run)?;
+    let history = History::of(&read_metrics(&run.dir).unwrap_or_default());
+    let files = files(&run.dir);
+    // Of one file of weights as they are stored; else as they are when loaded.
+    let loaded = run
+        .tensors
+        .iter()
+        .map(|(name, shape)| (name.clone(), "F32".to_string(), shape.iter().map(|&n| n as u64).collect::<Vec<_>>()));
+    let stored = header(&run.dir.join("model.safetensors")).map(|h| tensors(&h)).unwrap_or_default();
+    let tensors = if stored.is_empty() { loaded.collect() } else { stored };
+    let checkpoint = header(&run.dir.join("state/checkpoint.safetensors")).and_then(|h| progress(&h));
     if cli.json {
         let tensors: Vec<Value> =
             tensors.iter().map(|(name, dtype, shape)| json!({"name": name, "dtype": dtype, "shape": shape})).collect();
         let result = json!({
             "run": name(&args.run), "model": run.model.kind(), "config": run.config, "params": run.model.num_params(),
+            "adapter": run.adapter.as_ref().map(|(lora, base)| json!({"base": base, "lora": lora})),
             "tokenizer": run.tokenizer.level(), "vocab_size": run.tokenizer.vocab_size(),
             "size_bytes": files.iter().map(|f| f.1).sum::<u64>(),
             "files": files.iter().map(|(name, size)| (name.clone(), json!(size))).collect::<serde_json::Map<_, _>>(),
@@ -43,6 +49,10 @@ pub(super) fn run(cli: &Cli, args: &Inspect) -> Result<(), Failure> {
     let mut row = |key: &str, value: String| writeln!(out, "  {}  {value}", brush.dim(format!("{key:<11}")));
     row("run", brush.bold(name(&args.run)))?;
     row("model", format!("{} ({})", run.model.kind(), shape(&json!(run.config))))?;
+    if let Some((lora, base)) = &run.adapter {
+        let targets = lora.targets.join(", ");
+        row("adapters", format!("rank {}, alpha {}, on {targets} of {base}", lora.rank, lora.alpha))?;
+    }
     row("parameters", thousands(run.model.num_params()))?;
     row("tokenizer", format!("{}, {} ids", run.tokenizer.level(), thousands(run.tokenizer.vocab_size() as u64)))?;
     let training = history.memory.map_or(String::new(), |m| format!(", {} while training", bytes(m)));
@@ -74,14 +84,21 @@ pub(super) fn run(cli: &Cli, args: &Inspect) -> Result<(), Failure> {
 /// In what order a shape is told.
 const SHAPE: [&str; 9] = ["order", "layers", "heads", "width", "hidden", "embed", "context", "vocab", "tied"];
 
-/// `4 layers, 4 heads, width 128`: whatever numbers describe the model's shape.
+/// `4 layers, 4 heads, width 128`: whatever describes the model's shape, of a GPT-2 what differs from the published ones.
 fn shape(config: &Value) -> String {
-    let mut entries: Vec<_> = config.as_object().into_iter().flatten().collect();
-    entries.sort_by_key(|(key, _)| SHAPE.iter().position(|k| k == key));
+    let plain = json!(penwright::model::Gpt2Config::default());
+    let usual = |key: &str, value: &Value| {
+        config["model"] == "gpt2" && (key == "tied" || !SHAPE.contains(&key)) && plain.get(key) == Some(value)
+    };
+    let mut entries: Vec<_> =
+        config.as_object().into_iter().flatten().filter(|(key, value)| !usual(key, value)).collect();
+    entries.sort_by_key(|(key, _)| SHAPE.iter().position(|k| k == key).unwrap_or(SHAPE.len()));
     let words = entries.into_iter().filter_map(|(key, value)| match value {
         Value::Number(n) if key.ends_with('s') => Some(format!("{n} {key}")),
         Value::Number(n) => Some(format!("{key} {n}")),
         Value::Bool(true) => Some(key.clone()),
+        Value::Bool(false) if plain.get(key).is_some() => Some(format!("not {key}")),
+        Value::String(word) if key != "model" => Some(word.clone()),
         _ => None,
     });
     words.collect::<Vec<_>>().join(", ")
@@ -89,10 +106,16 @@ fn shape(config: &Value) -> String {
 
 /// The files of a run with their sizes, in order of name.
 fn files(dir: &Path) -> Vec<(String, u64)> {
+    if let (true, Some(name), Ok(data)) = (dir.is_file(), dir.file_name(), dir.metadata()) {
+        return vec![(name.to_string_lossy().into_owned(), data.len())];
+    }
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut files: Vec<_> = entries
         .filter_map(|e| {
-            Some((e.file_name().to_string_lossy().into_owned(), e.metadata().ok().filter(|m| m.is_file())?.len()))
+            Some((
+                e.file_name().to_string_lossy().into_owned(),
+                e.path().metadata().ok().filter(|m| m.is_file())?.len(),
+            ))
         })
         .collect();
     files.sort();
@@ -221,6 +244,8 @@ fn sparkline(curve: &[(u64, f64)], columns: usize) -> String {
 mod tests {
     use super::*;
     use crate::live::events::{done, eval, plan, step};
+    use penwright::model::Gpt2Config;
+    use penwright::run::ModelConfig;
 
     #[test]
     fn history_finds_the_best_and_the_end() {
@@ -235,6 +260,11 @@ mod tests {
     fn shapes_read_from_the_outside_in() {
         let config = json!({"model": "lstm", "embed": 64, "hidden": 256, "layers": 2, "tied": true, "vocab": 67});
         assert_eq!(shape(&config), "2 layers, hidden 256, embed 64, vocab 67, tied");
+        let odd = Gpt2Config { activation: penwright::layers::Activation::Relu, tied: false, ..Gpt2Config::default() };
+        let (odd, plain) = (ModelConfig::Gpt2(odd), ModelConfig::Gpt2(Gpt2Config::default()));
+        let numbers = "12 layers, 12 heads, width 768, context 1024, vocab 50257";
+        assert_eq!(shape(&json!(plain)), numbers);
+        assert_eq!(shape(&json!(odd)), format!("{numbers}, not tied, relu"));
     }
 
     #[test]

@@ -1,20 +1,26 @@
 //! The commands: each calls the library and prints what it says.
 
+mod chat;
 mod compare;
 mod demo;
 mod doctor;
 mod eval;
+mod export;
 mod generate;
 mod inspect;
 mod interactive;
 mod score;
+mod summarize;
 mod tokenize;
 mod train;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use penwright::run::Run;
 
 use crate::args::{Cli, Command};
+use crate::live::Status;
 
 /// How a command fails.
 pub(crate) enum Failure {
@@ -48,9 +54,11 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(cli, args),
         Command::Train(args) => train::run(cli, args),
         Command::Generate(args) => generate::run(cli, args),
+        Command::Chat(args) => chat::run(cli, args),
         Command::Eval(args) => eval::run(cli, args),
         Command::Score(args) => score::run(cli, args),
         Command::Compare(args) => compare::run(cli, args),
+        Command::Export(args) => export::run(cli, args),
         Command::Inspect(args) => inspect::run(cli, args),
         Command::Tokenize(args) => tokenize::run(cli, args),
         Command::Doctor(args) => doctor::run(cli, args),
@@ -59,4 +67,24 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
 
 fn name(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// Where a model lies that a person names: a path, or the folder that a hub id was fetched into.
+fn locate(cli: &Cli, run: &Path) -> Result<PathBuf, Failure> {
+    let Some(given) = run.to_str() else { return Ok(run.to_path_buf()) };
+    let mut status: Option<(String, Status)> = None;
+    let path = penwright::run::locate(given, &mut |file, done, total| {
+        if status.as_ref().is_none_or(|(shown, _)| shown != file) {
+            status = Some((file.to_string(), Status::new(cli, &format!("fetching {file} of {given}"))));
+        }
+        if let Some((_, status)) = &status {
+            status.set(done, total);
+        }
+    })?;
+    Ok(path)
+}
+
+/// Opens a model that a person names.
+fn open(cli: &Cli, run: &Path) -> Result<Run, Failure> {
+    Ok(Run::open(&locate(cli, run)?)?)
 }

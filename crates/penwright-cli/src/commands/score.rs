@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 use crossterm::style::{Color, Stylize};
 use penwright::compare::table::{Table, fit};
 use penwright::corpus;
-use penwright::run::Run;
 use penwright::score::{RankBy, Scored, Unit, rank, score};
 use penwright::train::Settings;
 
-use super::{Failure, name};
+use super::{Failure, name, open};
 use crate::args::{By, Cli, Score};
 
 /// Bits per character from which a colour of the 256-colour palette stands for them, from green to red.
 const COLOURS: [(f64, u8); 6] = [(0.0, 71), (1.0, 107), (2.0, 143), (3.0, 179), (4.5, 173), (6.5, 167)];
 
 pub(super) fn run(cli: &Cli, args: &Score) -> Result<(), Failure> {
-    let run = Run::open(&args.run)?;
+    let run = open(cli, &args.run)?;
     let inputs = if args.text.is_empty() { vec![PathBuf::from("-")] } else { args.text.clone() };
     let scored = if args.rank {
         let by = match (args.per_token, args.per_char) {
@@ -40,7 +39,7 @@ pub(super) fn run(cli: &Cli, args: &Score) -> Result<(), Failure> {
             By::Text => Unit::Text,
         };
         let mut parts = Vec::new();
-        let corpus = corpus::read(&inputs, &Settings::read_options_of(&args.run)?, &mut |_| {})?;
+        let corpus = corpus::read(&inputs, &Settings::read_options_of(&run.dir)?, &mut |_| {})?;
         for text in corpus.texts() {
             parts.extend(score(&*run.model, &run.tokenizer, text, unit, args.stride)?);
         }

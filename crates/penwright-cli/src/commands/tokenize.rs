@@ -8,7 +8,7 @@ use penwright::tokenizer::{self, Tokenizer};
 use ratatui::crossterm::style::Color;
 use serde_json::json;
 
-use super::Failure;
+use super::{Failure, locate};
 use crate::args::{Cli, Tokenize};
 use crate::color::Brush;
 use crate::live::words::{thousands, width};
@@ -32,7 +32,7 @@ pub(super) fn run(cli: &Cli, args: &Tokenize) -> Result<(), Failure> {
         (true, _) => standard_input()?,
     };
     let tokenizer = match (run, args.level) {
-        (Some(run), _) => Tokenizer::load(Path::new(run))?,
+        (Some(run), _) => penwright::run::tokenizer(&locate(cli, Path::new(run))?)?,
         (None, level) => Tokenizer::train(level.map_or(tokenizer::Level::Char, Into::into), &[&text], None)?,
     };
     let tokens = tokenizer.encode(&text);

@@ -91,7 +91,11 @@ fn show_plan(cli: &Cli, plan: &Plan) -> Result<(), Failure> {
     writeln!(out, "model         {}, vocabulary of {}", plan.model, plan.vocab)?;
     writeln!(out, "tokens        {} to train on, {} to validate on", plan.train_tokens, plan.val_tokens)?;
     if let (Some(step), Some(steps), Some(seconds)) = (plan.step_seconds, plan.steps, plan.seconds) {
-        writeln!(out, "parameters    {}", plan.params)?;
+        let trained = match plan.trained_params == plan.params {
+            true => String::new(),
+            false => format!(", {} of them trained", plan.trained_params),
+        };
+        writeln!(out, "parameters    {}{trained}", plan.params)?;
         writeln!(out, "memory        {} of {} free", bytes(plan.memory_bytes), bytes(plan.free_bytes))?;
         writeln!(out, "computation   {:.1} MFLOP a token", plan.flops_per_token / 1e6)?;
         writeln!(out, "time          {steps} steps of {:.1} ms: {seconds:.0} s, and the validations", step * 1e3)?;

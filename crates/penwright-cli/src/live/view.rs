@@ -234,6 +234,7 @@ pub(crate) mod tests {
         Event::Plan {
             model: "gpt2".into(),
             params: 824_448,
+            trained_params: None,
             train_tokens: 1_003_854,
             val_tokens: 111_540,
             steps,

@@ -58,6 +58,9 @@ impl Contender {
 /// When the directory cannot be read.
 pub fn run_size(dir: &Path) -> Result<u64> {
     let read = || -> std::io::Result<u64> {
+        if dir.is_file() {
+            return Ok(dir.metadata()?.len());
+        }
         let mut sum = 0;
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;

@@ -17,6 +17,7 @@ fn contenders(names: [&str; 2], training: Vec<Arc<str>>) -> Vec<Contender> {
     let plan = |flops_per_token| Event::Plan {
         model: "x".into(),
         params: 9,
+        trained_params: None,
         train_tokens: 100,
         val_tokens: 10,
         steps: Some(20),

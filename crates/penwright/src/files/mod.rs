@@ -2,6 +2,7 @@
 
 mod tensors;
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -12,24 +13,32 @@ use crate::{Error, Result};
 /// The name of a model's weights in a run directory.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 
-pub(crate) use tensors::{checksum, read_floats, read_params, write_floats, write_params, write_views};
+pub(crate) use tensors::{checksum, little_endian, read_floats, read_params, write_floats, write_params, write_views};
 
 /// Writes a file whole or not at all: temporary name, fsync, rename, fsync of the folder.
 ///
 /// # Errors
 /// When the folder or the disk does not take it; what stood there before is still there.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        #[cfg(unix)]
-        std::fs::File::open(dir)?.sync_all()?;
-        Ok(())
-    };
-    write().map_err(Error::io("write", path))
+    write_streamed(path, |file| file.write_all(bytes).map_err(Error::io("write", path)))
+}
+
+/// As [`write`], the contents written bit by bit by `fill`.
+pub(crate) fn write_streamed(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let failed = || Error::io("write", path);
+    // A path of one part has an empty parent.
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // Readable by whoever may read what this process writes, as other files are; temporary ones are secret.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(dir).map_err(failed())?;
+    fill(file.as_file_mut())?;
+    file.as_file().sync_all().map_err(failed())?;
+    file.persist(path).map_err(|e| failed()(e.error))?;
+    #[cfg(unix)]
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed())?;
+    Ok(())
 }
 
 pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {

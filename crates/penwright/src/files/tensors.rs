@@ -1,14 +1,17 @@
 //! Weights as safetensors, with a checksum that loading verifies.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
+use penwright_kernels::Mapped;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::{Value, json};
+use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::write;
+use super::write_streamed;
 use crate::model::Params;
 use crate::{Error, Result};
 
@@ -20,20 +23,21 @@ pub(crate) fn write_floats(path: &Path, arrays: &[(&str, &[f32])], text: &str) -
 
 /// Reads the arrays of the names and the text that [`write_floats`] wrote.
 pub(crate) fn read_floats(path: &Path, names: &[&str]) -> Result<(Vec<Vec<f32>>, String)> {
-    let raw = std::fs::read(path).map_err(Error::io("read", path))?;
+    let raw = Mapped::open(path).map_err(Error::io("read", path))?;
     let damaged = |problem: String| Error::damaged(path, format!("{problem}; train anew without --resume"));
     let whole = |e| damaged(format!("is no whole safetensors file ({e})"));
     let (_, header) = SafeTensors::read_metadata(&raw).map_err(whole)?;
     let file = SafeTensors::deserialize(&raw).map_err(whole)?;
-    let mut params = Params::default();
-    for name in names {
-        let view = file.tensor(name).map_err(|_| damaged(format!("lacks {name}")))?;
-        params.add(*name, view.shape());
+    let views = names.iter().map(|name| file.tensor(name).map_err(|_| damaged(format!("lacks {name}"))));
+    let views: Vec<TensorView> = views.collect::<Result<_>>()?;
+    let metadata = header.metadata().as_ref();
+    let sum = checksum(&views.iter().map(TensorView::data).collect::<Vec<_>>());
+    if metadata.and_then(|m| m.get("checksum")).is_none_or(|expected| *expected != sum) {
+        return Err(damaged("does not match its checksum".into()));
     }
-    read_params(path, &raw, &mut params)?;
-    let text = header.metadata().as_ref().and_then(|m| m.get("text")).cloned();
-    let arrays = params.tensors.iter().map(|t| params.data[t.range.clone()].to_vec()).collect();
-    Ok((arrays, text.ok_or_else(|| damaged("lacks its text".into()))?))
+    let text = metadata.and_then(|m| m.get("text")).cloned().ok_or_else(|| damaged("lacks its text".into()))?;
+    let floats = |view: &TensorView| view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    Ok((views.iter().map(floats).collect(), text))
 }
 
 /// Writes the arena's tensors, named, with a checksum and, if given, a text in the header.
@@ -57,7 +61,7 @@ fn write_arrays<'a>(
 }
 
 /// The bytes as the format has them: where they lie, on all but a few machines.
-fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
+pub(crate) fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
     if cfg!(target_endian = "little") {
         Cow::Borrowed(bytemuck::cast_slice(values))
     } else {
@@ -67,33 +71,39 @@ fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
 
 /// Writes arrays of any type, named, with the checksum of all in this order.
 pub(crate) fn write_views(path: &Path, views: Vec<(String, TensorView)>, text: Option<&str>) -> Result<()> {
-    let checksum = checksum(views.iter().map(|(_, view)| view.data()));
-    let mut metadata = HashMap::from([("format".into(), "pt".into()), ("checksum".into(), checksum)]);
-    metadata.extend(text.map(|text| ("text".into(), text.into())));
-    let file = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::damaged(path, e.to_string()))?;
-    write(path, &sorted_header(path, file)?)
+    let checksum = checksum(&views.iter().map(|(_, view)| view.data()).collect::<Vec<_>>());
+    let mut metadata = BTreeMap::from([("format", "pt".to_string()), ("checksum", checksum)]);
+    metadata.extend(text.map(|text| ("text", text.to_string())));
+    let header = header(&views, &metadata);
+    write_streamed(path, |file| {
+        let start = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+        let mut parts = std::iter::once(&start[..]).chain(views.iter().map(|(_, view)| view.data()));
+        parts.try_for_each(|part| file.write_all(part)).map_err(Error::io("write", path))
+    })
 }
 
-/// The checksum of arrays in their order.
-pub(crate) fn checksum<'a>(arrays: impl Iterator<Item = &'a [u8]>) -> String {
-    let sum = arrays.enumerate().fold(0, |sum, (n, bytes)| sum ^ xxh3_64(bytes).rotate_left(n as u32));
-    format!("{sum:016x}")
-}
-
-/// The same file with its header's keys sorted: the library writes metadata in a random order, and equal weights
-/// shall make equal files. Offsets in the header count from its end, so the data stays as it is.
-fn sorted_header(path: &Path, mut file: Vec<u8>) -> Result<Vec<u8>> {
-    let unreadable = || Error::damaged(path, "could not be written: its header is not readable again");
-    let (length, rest) = file.split_first_chunk::<8>().ok_or_else(unreadable)?;
-    let length = u64::from_le_bytes(*length) as usize;
-    let header = rest.get(..length).ok_or_else(unreadable)?;
-    let header: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_slice(header).map_err(|_| unreadable())?;
-    let mut header = json!(header).to_string();
+/// The header of a file whose arrays follow each other in this order. The library's own writer keeps metadata in a
+/// random order and makes the whole file in memory; equal weights shall make equal files, and there are large ones.
+fn header(views: &[(String, TensorView)], metadata: &BTreeMap<&str, String>) -> String {
+    let mut entries = BTreeMap::from([("__metadata__", json!(metadata))]);
+    let mut at = 0;
+    for (name, view) in views {
+        let (begin, end) = (at, at + view.data().len());
+        entries.insert(name, json!({"dtype": view.dtype(), "shape": view.shape(), "data_offsets": [begin, end]}));
+        at = end;
+    }
+    let mut header = json!(entries).to_string();
     while !header.len().is_multiple_of(8) {
         header.push(' '); // keeps the data aligned, as the format asks
     }
-    file.splice(..8 + length, (header.len() as u64).to_le_bytes().into_iter().chain(header.into_bytes()));
-    Ok(file)
+    header
+}
+
+/// The checksum of arrays in their order.
+pub(crate) fn checksum(arrays: &[&[u8]]) -> String {
+    let sums: Vec<u64> = arrays.par_iter().map(|bytes| xxh3_64(bytes)).collect();
+    let sum = sums.iter().zip(0..).fold(0, |sum, (part, n)| sum ^ part.rotate_left(n));
+    format!("{sum:016x}")
 }
 
 /// Reads tensors into the arena, which must have exactly the same names and shapes.
@@ -118,7 +128,7 @@ pub(crate) fn read_params(path: &Path, raw: &[u8], params: &mut Params) -> Resul
         }
     }
     let expected = header.metadata().as_ref().and_then(|m| m.get("checksum"));
-    if expected.is_some_and(|e| *e != checksum(arrays.into_iter())) {
+    if expected.is_some_and(|e| *e != checksum(&arrays)) {
         return Err(damaged("does not match its checksum".into()));
     }
     Ok(())

@@ -7,10 +7,12 @@
 //! ```
 
 mod beam;
+mod chat;
 mod ending;
 mod interactive;
 mod options;
 mod sampling;
+mod summarize;
 mod units;
 
 use std::ops::ControlFlow;
@@ -23,9 +25,13 @@ use crate::tokenizer::{DecodeStream, Tokenizer};
 use ending::Ending;
 use sampling::Sampler;
 
+pub use chat::{
+    Chat, ChatFormat, ChatOptions, Markers, Message, Reply, Role, chat_template, read_history, write_history,
+};
 pub use interactive::{Interactive, Offer};
 pub use options::{GenerateOptions, Length, clean_prompt};
 pub use sampling::Sampling;
+pub use summarize::{Summary, SummaryOptions, summarize};
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -142,7 +148,7 @@ impl<'a> Job<'a> {
             prompt: tokenizer.encode(prompt),
             ending: Ending::new(options.stop.clone().into(), options.length.counter(prompt)),
             vocab: model.vocab_size().min(tokenizer.vocab_size()),
-            most: options.length.most_tokens(),
+            most: options.length.most_tokens().min(options.most_tokens.unwrap_or(usize::MAX)),
         }
     }
 

@@ -54,6 +54,8 @@ impl Length {
 pub struct GenerateOptions {
     /// How long.
     pub length: Length,
+    /// Tokens after which a text ends in any case, also amid its words, sentences or paragraphs.
+    pub most_tokens: Option<usize>,
     /// How many texts, written side by side. Of a beam search: how many of the best.
     pub samples: usize,
     /// The number of the first text; a text's random numbers depend on the seed and its number alone.
@@ -71,6 +73,7 @@ impl Default for GenerateOptions {
     fn default() -> Self {
         GenerateOptions {
             length: Length::Tokens(200),
+            most_tokens: None,
             samples: 1,
             first_sample: 0,
             sampling: Sampling::default(),

@@ -9,12 +9,12 @@ use crate::tokenizer::Level;
 
 const TEXT: &str = "the old bell rang. \"who?\" asked ann, and ran on; no one came back\nuntil ten.";
 
-fn tokenizer() -> Tokenizer {
+pub(super) fn tokenizer() -> Tokenizer {
     Tokenizer::train(Level::Char, &[TEXT], None).unwrap()
 }
 
 /// Untrained models whose weights are large enough for distributions of some sharpness.
-fn models(vocab: usize) -> [Arc<dyn LanguageModel>; 2] {
+pub(super) fn models(vocab: usize) -> [Arc<dyn LanguageModel>; 2] {
     let mut gpt2 =
         Gpt2::new(Gpt2Config { vocab, context: 16, layers: 2, heads: 2, width: 16, ..Gpt2Config::default() }, 1)
             .unwrap();

@@ -25,12 +25,12 @@ impl LayerNorm {
         each((chunks_mut(y, task), chunks(x, task)), |_, (y, x)| kernels::layer_norm(x, gain, bias, self.epsilon, y));
     }
 
-    /// Adds to `dx` (the residual path already lies there) and to the gradients; statistics are recomputed.
-    /// `sums` is working memory: each task's part of dγ and dβ, added up in the order of the rows.
+    /// Adds to `dx` (the residual path already lies there) and to the gradients, where there are any; statistics are
+    /// recomputed. `sums` is working memory: each task's part of dγ and dβ, added up in the order of the rows.
     pub fn backward_add(
         &self,
         params: &[f32],
-        grads: &mut [f32],
+        grads: Option<&mut [f32]>,
         x: &[f32],
         dy: &[f32],
         dx: &mut [f32],
@@ -45,7 +45,9 @@ impl LayerNorm {
             sums.fill(0.0);
             kernels::layer_norm_backward(x, gain, self.epsilon, dy, dx, sums);
         });
-        kernels::add_columns(&mut grads[self.gain.clone()], sums, 2 * c, 0);
-        kernels::add_columns(&mut grads[self.bias.clone()], sums, 2 * c, c);
+        if let Some(grads) = grads {
+            kernels::add_columns(&mut grads[self.gain.clone()], sums, 2 * c, 0);
+            kernels::add_columns(&mut grads[self.bias.clone()], sums, 2 * c, c);
+        }
     }
 }

@@ -14,10 +14,10 @@ mod params;
 #[cfg(test)]
 mod tests;
 
-pub use gpt2::{Gpt2, Gpt2Config};
+pub use gpt2::{Frozen, Gpt2, Gpt2Config, Lora, LoraConfig, Tuning};
 pub use lstm::{Lstm, LstmConfig};
 pub use ngram::{MAX_ORDER, Ngram, NgramConfig};
-pub use params::{Params, Tensor};
+pub use params::{Params, Tensor, Values};
 
 use crate::layers::Dropout;
 

@@ -1,13 +1,12 @@
 //! The shape of a model: `config.json`, its size and its cost.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use std::path::Path;
-
 use crate::formats::hf;
-use crate::memory::free_memory;
-use crate::model::{Gpt2, Gpt2Config, Lstm, LstmConfig, NgramConfig, Trainable};
+use crate::model::{Gpt2, Gpt2Config, Lstm, LstmConfig, NgramConfig, Trainable, Tuning};
 use crate::{Error, Result};
 
 /// The shape of a model of any family.
@@ -35,6 +34,15 @@ impl ModelConfig {
             ModelConfig::Lstm(config) => Box::new(Lstm::new(config.clone(), seed)?),
             ModelConfig::Gpt2(config) => Box::new(Gpt2::new(config.clone(), seed)?),
         })
+    }
+
+    /// Number of token ids.
+    pub fn vocab(&self) -> usize {
+        match self {
+            ModelConfig::Ngram(c) => c.vocab,
+            ModelConfig::Lstm(c) => c.vocab,
+            ModelConfig::Gpt2(c) => c.vocab,
+        }
     }
 
     /// Number of parameters and of those in products (a multiplication and an addition a token each); in floating
@@ -77,35 +85,33 @@ impl ModelConfig {
     }
 
     /// Bytes that training on `batch` texts of `context` tokens takes: weights, gradients, two moments and what the
-    /// backward keeps; three times the weights for a checkpoint on its way to the disk; half of them packed; and what
-    /// the program takes itself.
-    pub fn memory(&self, batch: usize, context: usize) -> u64 {
+    /// backward keeps; half of the weights packed; and what the program takes itself. `checkpointed`: of a block only
+    /// the input is kept.
+    pub(crate) fn memory(&self, batch: usize, context: usize, tuning: Option<&Tuning>, checkpointed: bool) -> u64 {
         let rows = batch as f64 * context as f64;
         let row = match self {
             ModelConfig::Ngram(_) => 0.0,
             ModelConfig::Gpt2(c) => {
                 let (width, inner) = (c.width as f64, c.inner.map_or(4.0 * c.width as f64, |n| n as f64));
-                c.layers as f64 * (8.0 * width + 2.0 * inner) + 8.0 * width + inner + c.vocab as f64
+                let block = 8.0 * width + 2.0 * inner;
+                let blocks = c.layers as f64 * if checkpointed { width } else { block + width };
+                let one = if checkpointed { block } else { 0.0 };
+                blocks + one + 5.0 * width + inner.max(3.0 * width) + c.vocab as f64
             }
             ModelConfig::Lstm(c) => (7.0 * c.layers as f64 + 5.0) * c.hidden as f64 + (c.embed + c.vocab) as f64,
         };
         let program = f64::from(32 << 20);
-        (program + 4.0 * (7.5 * self.counts().0 + rows * row)) as u64
-    }
-
-    /// # Errors
-    /// When training needs more memory than is free.
-    pub(crate) fn check_memory(&self, batch: usize, context: usize) -> Result<()> {
-        let (needed, free) = (self.memory(batch, context), free_memory());
-        if needed > free {
-            let what = "training".to_string();
-            return Err(Error::Memory { what, needed, free, remedy: "--batch, --context, --width or --layers" });
-        }
-        Ok(())
+        let all = self.counts().0;
+        let trained = match (self, tuning) {
+            (ModelConfig::Gpt2(c), Some(Tuning { lora: Some(lora), .. })) => lora.num_params(c) as f64,
+            (ModelConfig::Gpt2(c), Some(Tuning { frozen, .. })) => all - frozen.num_params(c) as f64,
+            _ => all,
+        };
+        (program + 4.0 * (1.5 * all + 3.0 * trained + rows * row)) as u64
     }
 
     /// `config.json` as Hugging Face has it, the LSTM's in the same manner.
-    pub(super) fn to_json(&self, eot: u32) -> Value {
+    pub(crate) fn to_json(&self, eot: u32) -> Value {
         match self {
             ModelConfig::Ngram(c) => json!({
                 "model_type": "penwright_ngram", "vocab_size": c.vocab, "order": c.order,
@@ -120,12 +126,17 @@ impl ModelConfig {
     }
 
     /// Reads `config.json`, which lies at `path`.
-    pub(super) fn from_json(path: &Path, json: &Value) -> Result<Self> {
+    pub(crate) fn from_json(path: &Path, json: &Value) -> Result<Self> {
         if json["model_type"] == "gpt2" {
             return Ok(ModelConfig::Gpt2(hf::config::from_json(path, json)?));
         }
         let own = Self::from_own_json(json);
-        own.ok_or_else(|| Error::damaged(path, "describes no n-gram model, LSTM or GPT-2 that Penwright knows"))
+        own.ok_or_else(|| {
+            let kind = &json["model_type"];
+            let problem =
+                format!("describes a model of type {kind}, none that Penwright knows: GPT-2, its LSTM or n-gram");
+            Error::damaged(path, problem)
+        })
     }
 
     fn from_own_json(json: &Value) -> Option<Self> {

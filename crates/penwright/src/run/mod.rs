@@ -1,24 +1,29 @@
 //! The run directory: what `train` writes and everything else reads. Every file is written whole or not at all.
+//!
+//! What is read may also be a model from elsewhere: a Hugging Face directory, adapters on a base, a GGUF file.
 
 mod config;
+mod parts;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::json;
-
-use crate::files::{create_dir, read_json, read_params, write_json, write_params};
-use crate::model::{LanguageModel, Ngram, Params};
+use crate::Result;
+use crate::files::{create_dir, write_json, write_params};
+use crate::formats::hf;
+use crate::hub;
+use crate::model::{LanguageModel, LoraConfig, Params};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
 
 pub use config::ModelConfig;
+pub use parts::tokenizer;
+pub(crate) use parts::{Parts, Weights};
 
 pub(crate) use crate::files::WEIGHTS;
 
 /// A run opened for use.
 pub struct Run {
-    /// The directory.
+    /// Where it lies: a folder or a file.
     pub dir: PathBuf,
     /// The model's shape.
     pub config: ModelConfig,
@@ -26,41 +31,40 @@ pub struct Run {
     pub model: Arc<dyn LanguageModel>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// Names and shapes of the model's tensors, adapters' after the base's; none of an n-gram model.
+    pub tensors: Vec<(String, Vec<usize>)>,
+    /// What adapters it has, and the name of the base they belong to.
+    pub adapter: Option<(LoraConfig, String)>,
 }
 
 impl Run {
-    /// Opens a run directory.
+    /// Opens a run directory, a Hugging Face directory of a GPT-2, adapters on one, or a `.gguf` file.
     ///
     /// # Errors
     /// When a file is missing, damaged, or of another shape than the configuration says.
-    pub fn open(dir: &Path) -> Result<Run> {
-        let path = dir.join("config.json");
-        let config = ModelConfig::from_json(&path, &read_json(&path)?)?;
-        let tokenizer = Tokenizer::load(dir)?;
-        let model: Arc<dyn LanguageModel> = match &config {
-            ModelConfig::Ngram(shape) => Arc::new(Ngram::load(dir, shape.clone())?),
-            _ => load_neural(dir, &config)?,
-        };
-        if tokenizer.vocab_size() != model.vocab_size() {
-            return Err(Error::damaged(
-                dir.join("tokenizer.json"),
-                "has another vocabulary than the model; copy the run again",
-            ));
-        }
-        Ok(Run { dir: dir.to_path_buf(), config, model, tokenizer })
+    pub fn open(path: &Path) -> Result<Run> {
+        let parts = Parts::read(path)?;
+        Ok(Run {
+            dir: path.to_path_buf(),
+            config: parts.config.clone(),
+            tokenizer: parts.tokenizer.clone(),
+            tensors: parts.tensors(),
+            adapter: parts.adapter.as_ref().map(|adapter| (adapter.lora.config.clone(), adapter.base.clone())),
+            model: parts.model()?,
+        })
     }
 }
 
-fn load_neural(dir: &Path, config: &ModelConfig) -> Result<Arc<dyn LanguageModel>> {
-    let path = dir.join(WEIGHTS);
-    let raw = std::fs::read(&path).map_err(Error::io("read", &path))?;
-    // The weights are on disk already: a header that claims more than the file holds allocates nothing.
-    if config.num_params().saturating_mul(4) > raw.len() as u64 {
-        return Err(Error::damaged(&path, "is shorter than config.json says; copy the run again"));
+/// Where a model lies that a person names: a path, or an id of the Hugging Face hub (see [`hub::is_id`]), which is
+/// fetched. `progress` is told the file's name, the bytes done and in all.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub fn locate(name: &str, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<PathBuf> {
+    match hub::is_id(name) {
+        true => hub::fetch(name, &mut |now| progress(now.file, now.done, now.total)),
+        false => Ok(PathBuf::from(name)),
     }
-    let mut model = config.build(0)?;
-    read_params(&path, &raw, model.params_mut())?;
-    Ok(model.into_model())
 }
 
 /// Writes the weights of a run.
@@ -72,8 +76,6 @@ pub(crate) fn save_weights(dir: &Path, params: &Params) -> Result<()> {
 pub(crate) fn create(dir: &Path, config: &ModelConfig, tokenizer: &Tokenizer) -> Result<()> {
     create_dir(dir)?;
     write_json(&dir.join("config.json"), &config.to_json(tokenizer.eot()))?;
-    let (bos, eos) = (tokenizer.eot(), tokenizer.eot());
-    let generation = json!({"bos_token_id": bos, "eos_token_id": eos, "do_sample": true, "temperature": 0.8});
-    write_json(&dir.join("generation_config.json"), &generation)?;
+    write_json(&dir.join("generation_config.json"), &hf::config::generation(tokenizer))?;
     tokenizer.save(dir)
 }

@@ -3,14 +3,14 @@
 //!
 //! In `tokenizer.json` each byte stands as one printable character, as GPT-2 writes them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 use tokenizers::Model;
 use tokenizers::models::bpe::{BPE, Vocab};
 
 use super::split::{self, Scheme};
-use super::{ENDOFTEXT, Level};
+use super::{ENDOFTEXT, Level, gpt2};
 
 /// A token beside the byte-level ones: end-of-text, and what a tokenizer made elsewhere has added.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,25 +49,15 @@ pub(super) struct ByteTokenizer {
 impl ByteTokenizer {
     /// Checks the vocabulary and makes it ready. The error says what is wrong, without a subject.
     pub(super) fn new(vocabulary: Vocabulary) -> Result<Self, String> {
-        let Vocabulary { level, scheme, tokens, merges, mut added, eot } = vocabulary;
+        let Vocabulary { mut level, scheme, mut tokens, merges, mut added, eot } = vocabulary;
         added.sort_by_key(|token| token.id);
-        let names: HashSet<&str> = added.iter().map(|token| token.content.as_str()).collect();
-        let mut by_id: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
-        for (token, &id) in tokens.iter().filter(|(token, _)| !names.contains(token.as_str())) {
-            let bytes = from_chars(token).ok_or_else(|| format!("has {token:?}, which is no byte-level token"))?;
-            if by_id.insert(id, bytes).is_some() {
-                return Err(format!("has two tokens with id {id}"));
-            }
-        }
-        for token in &added {
-            let text = if token.special { Vec::new() } else { token.content.clone().into_bytes() };
-            if by_id.insert(token.id, text).is_some() {
-                return Err(format!("has two tokens with id {}", token.id));
-            }
-        }
-        let (bytes, starts) = flatten(&by_id)?;
         // Without the added tokens, which text never becomes.
-        let tokens: Vocab = tokens.into_iter().filter(|(token, _)| !names.contains(token.as_str())).collect();
+        added.iter().for_each(|token| _ = tokens.remove(&token.content));
+        if level == Level::Bpe && scheme == Scheme::Gpt2 && gpt2::published(&tokens, &merges, &added, eot) {
+            level = Level::Gpt2;
+        }
+        let (bytes, starts) = flatten(&tokens, &added)?;
+        let tokens: Vocab = tokens.into_iter().collect();
         let mut byte_ids = [0; 256];
         for byte in 0..=255u8 {
             let id = tokens.get(&*byte_char(byte).encode_utf8(&mut [0; 4])).copied();
@@ -75,19 +65,25 @@ impl ByteTokenizer {
                 id.ok_or_else(|| format!("lacks the byte {byte:#04x}; only byte-level BPE with all bytes is known"))?;
         }
         let id = |token: &str| tokens.get(token).copied();
-        let pairs = merges.iter().map(|(a, b)| match (id(a), id(b), id(&format!("{a}{b}"))) {
-            (Some(a), Some(b), Some(_)) => Ok((a, b)),
-            _ => Err(format!("merges {a:?} and {b:?}, which are not tokens or make none")),
+        let mut joined = String::new();
+        let pairs = merges.iter().map(|(a, b)| {
+            joined.clear();
+            joined.extend([a.as_str(), b]);
+            match (id(a), id(b), id(&joined)) {
+                (Some(a), Some(b), Some(_)) => Ok((a, b)),
+                _ => Err(format!("merges {a:?} and {b:?}, which are not tokens or make none")),
+            }
         });
         let pairs: Vec<(u32, u32)> = pairs.collect::<Result<_, _>>()?;
         // The library's cache is never freed; `encode_part` has its own.
         let model = BPE::builder().vocab_and_merges(tokens, merges).cache_capacity(0);
         let model = model.ignore_merges(scheme == Scheme::Word).build().map_err(|e| format!("is unusable: {e}"))?;
-        // Bytes that never occur in UTF-8.
-        let never = [0xC0, 0xC1].into_iter().chain(0xF5..=0xFF).map(|byte: usize| byte_ids[byte]);
         let special = added.iter().filter(|token| token.special && token.id != eot).map(|token| token.id);
-        let holes = (0..starts.len() as u32 - 1).filter(|id| !by_id.contains_key(id));
-        let mut suppressed: Vec<u32> = never.chain(special).chain(holes).collect();
+        // A token of no bytes is special, or an id without one.
+        let empty = |id: u32| starts[id as usize] == starts[id as usize + 1];
+        let hole = |&id: &u32| empty(id) && added.binary_search_by_key(&id, |token| token.id).is_err();
+        let holes = (0..starts.len() as u32 - 1).filter(hole);
+        let mut suppressed: Vec<u32> = special.chain(holes).collect();
         suppressed.sort_unstable();
         Ok(ByteTokenizer { level, eot, suppressed, scheme, model, merges: pairs, added, bytes, starts, byte_ids })
     }
@@ -102,9 +98,14 @@ impl ByteTokenizer {
         range(id as usize).and_then(|range| self.bytes.get(range)).unwrap_or_default()
     }
 
+    /// The token of the id, if it is an added one.
+    fn added_at(&self, id: u32) -> Option<&Added> {
+        self.added.binary_search_by_key(&id, |token| token.id).ok().and_then(|at| self.added.get(at))
+    }
+
     /// The name of a token that stands for no text.
     pub(super) fn special(&self, id: u32) -> Option<&str> {
-        self.added.iter().find(|token| token.id == id && token.special).map(|token| token.content.as_str())
+        self.added_at(id).filter(|token| token.special).map(|token| token.content.as_str())
     }
 
     /// Encodes a part of a text; pieces that come again are looked up.
@@ -133,21 +134,21 @@ impl ByteTokenizer {
         ids
     }
 
-    /// Whether both give every text the same ids and every id the same text.
-    pub(super) fn same(&self, other: &Self) -> bool {
-        let content = |t: &Self| (t.eot, t.scheme);
-        content(self) == content(other)
-            && self.bytes == other.bytes
-            && self.starts == other.starts
-            && self.merges == other.merges
-            && self.added == other.added
+    /// The merges as tokens in printable characters, the first ones first.
+    pub(super) fn merges(&self) -> impl Iterator<Item = (String, String)> {
+        self.merges.iter().map(|&(a, b)| (to_chars(self.token(a)), to_chars(self.token(b))))
+    }
+
+    /// The tokens beside the byte-level ones, by id.
+    pub(super) fn added(&self) -> &[Added] {
+        &self.added
     }
 
     /// Hugging Face's format.
     pub(super) fn to_json(&self) -> Value {
         let name = |id: u32| to_chars(self.token(id));
         let mut vocab: serde_json::Map<String, Value> = (0..self.vocab_size() as u32)
-            .filter(|&id| !self.token(id).is_empty() && self.added.iter().all(|token| token.id != id))
+            .filter(|&id| !self.token(id).is_empty() && self.added_at(id).is_none())
             .map(|id| (name(id), id.into()))
             .collect();
         vocab.extend(self.added.iter().map(|token| (token.content.clone(), token.id.into())));
@@ -157,7 +158,7 @@ impl ByteTokenizer {
                 "single_word": false, "lstrip": false, "rstrip": false, "normalized": false
             })
         });
-        let merges = self.merges.iter().map(|&(a, b)| format!("{} {}", name(a), name(b)));
+        let merges = self.merges().map(|(a, b)| format!("{a} {b}"));
         let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": use_regex });
         let pre_tokenizer = match self.scheme {
             Scheme::Gpt2 => byte_level(true),
@@ -204,6 +205,20 @@ impl ByteTokenizer {
         }
         let merges = model["merges"].as_array().ok_or("has no merges")?;
         let merges = merges.iter().map(merge).collect::<Option<_>>().ok_or("has a merge that is not a pair")?;
+        Self::new(Vocabulary::ending(scheme, tokens, merges, added, eos)?)
+    }
+}
+
+impl Vocabulary {
+    /// A vocabulary made elsewhere, whose end-of-text token has the name `eos` or, where that is no token,
+    /// [`ENDOFTEXT`].
+    pub(super) fn ending(
+        scheme: Scheme,
+        tokens: BTreeMap<String, u32>,
+        merges: Vec<(String, String)>,
+        mut added: Vec<Added>,
+        eos: Option<&str>,
+    ) -> Result<Self, String> {
         let named = |name: &str| added.iter().find(|t| t.content == name).map(|t| t.id).or(tokens.get(name).copied());
         let name = [eos, Some(ENDOFTEXT)].into_iter().flatten().find(|name| named(name).is_some());
         let (Some(name), Some(eot)) = (name, name.and_then(named)) else {
@@ -214,7 +229,7 @@ impl ByteTokenizer {
             None => added.push(Added { id: eot, content: name.into(), special: true }),
         }
         let level = if scheme == Scheme::Word { Level::Word } else { Level::Bpe };
-        Self::new(Vocabulary { level, scheme, tokens, merges, added, eot })
+        Ok(Vocabulary { level, scheme, tokens, merges, added, eot })
     }
 }
 
@@ -255,14 +270,31 @@ fn scheme_of(json: &Value) -> Result<Scheme, String> {
 }
 
 /// All tokens' bytes in one block and where each begins. Ids far beyond the number of tokens are damage.
-fn flatten(by_id: &BTreeMap<u32, Vec<u8>>) -> Result<(Vec<u8>, Vec<u32>), String> {
-    let size = by_id.last_key_value().map_or(0, |(&id, _)| id as usize + 1);
-    if size > 2 * by_id.len() + 1024 {
-        return Err(format!("has {} tokens but ids up to {}", by_id.len(), size - 1));
+fn flatten(tokens: &BTreeMap<String, u32>, added: &[Added]) -> Result<(Vec<u8>, Vec<u32>), String> {
+    let byte_level = tokens.iter().map(|(token, &id)| (id, token.as_str(), true));
+    let plain = added.iter().map(|token| (token.id, if token.special { "" } else { &token.content }, false));
+    let (all, count) = (byte_level.chain(plain), tokens.len() + added.len());
+    let size = all.clone().map(|(id, ..)| id as usize + 1).max().unwrap_or(0);
+    if size > 2 * count + 1024 {
+        return Err(format!("has {count} tokens but ids up to {}", size - 1));
+    }
+    let mut by_id = vec![None; size];
+    for (id, text, byte_level) in all {
+        if by_id[id as usize].replace((text, byte_level)).is_some() {
+            return Err(format!("has two tokens with id {id}"));
+        }
     }
     let (mut bytes, mut starts) = (Vec::new(), vec![0]);
-    for id in 0..size as u32 {
-        bytes.extend(by_id.get(&id).map(Vec::as_slice).unwrap_or_default());
+    for token in by_id {
+        match token {
+            Some((text, true)) => {
+                for c in text.chars() {
+                    bytes.push(char_byte(c).ok_or_else(|| format!("has {text:?}, which is no byte-level token"))?);
+                }
+            }
+            Some((text, false)) => bytes.extend_from_slice(text.as_bytes()),
+            None => {}
+        }
         starts.push(u32::try_from(bytes.len()).map_err(|_| "has more than 4 GiB of tokens")?);
     }
     Ok((bytes, starts))
@@ -293,8 +325,4 @@ fn char_byte(c: char) -> Option<u8> {
 /// Bytes as GPT-2's printable characters.
 pub(super) fn to_chars(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| byte_char(byte)).collect()
-}
-
-fn from_chars(token: &str) -> Option<Vec<u8>> {
-    token.chars().map(char_byte).collect()
 }

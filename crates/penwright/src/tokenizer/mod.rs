@@ -12,12 +12,14 @@
 mod bpe;
 mod bytes;
 mod chars;
+mod foreign;
 mod gpt2;
 mod split;
 mod stream;
 mod words;
 
 pub use bpe::default_bpe_vocab;
+pub(crate) use foreign::{Kind, Lists};
 pub use stream::DecodeStream;
 
 use std::path::Path;
@@ -126,12 +128,16 @@ impl Tokenizer {
     }
 
     /// Reads `tokenizer.json` from a run or a Hugging Face directory: one of Penwright's, or any byte-level BPE that
-    /// cuts text as GPT-2 does. The level shows in the file itself.
+    /// cuts text as GPT-2 does. The level shows in the file itself. Where there is none, `vocab.json` and `merges.txt`
+    /// are read, with what `added_tokens.json`, `special_tokens_map.json` and `tokenizer_config.json` add.
     ///
     /// # Errors
-    /// When the file is missing, damaged, or of another kind.
+    /// When the files are missing, damaged, or of another kind.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
+        if dir.is_dir() && !path.exists() {
+            return foreign::load(dir);
+        }
         let json = read_json(&path)?;
         if json["model"]["unk_token"] == chars::ESCAPE_NAME {
             let damaged = "is a damaged character tokenizer; copy it from the run again";
@@ -140,12 +146,6 @@ impl Tokenizer {
         }
         let tokenizer =
             ByteTokenizer::from_json(&json, eos_token(dir).as_deref()).map_err(|e| Error::damaged(&path, e))?;
-        if tokenizer.level == Level::Bpe && tokenizer.eot == gpt2::EOT {
-            let published = gpt2::gpt2()?;
-            if published.same(&tokenizer) {
-                return Ok(Tokenizer { inner: Inner::Bytes(published) });
-            }
-        }
         Ok(Tokenizer { inner: Inner::Bytes(Arc::new(tokenizer)) })
     }
 
@@ -196,12 +196,22 @@ impl Tokenizer {
         }
     }
 
-    /// Ids that are never to be generated, in ascending order: a character level's escape; bytes that occur in no
-    /// text; special tokens other than end-of-text; ids without a token. The bytes and characters that spell a word are allowed.
+    /// Ids that are never to be generated, in ascending order: a character level's escape; special tokens other than end-of-text; ids without a token. The bytes and characters that spell a word are allowed.
     pub fn suppressed(&self) -> &[u32] {
         match &self.inner {
             Inner::Char(_) => &[chars::ESCAPE],
             Inner::Bytes(tokenizer) => &tokenizer.suppressed,
+        }
+    }
+
+    /// The tokens beside those of the text, by id: end-of-text, and what a tokenizer made elsewhere has added, such as
+    /// the markers of turns. Text never becomes one of them.
+    pub fn special_tokens(&self) -> Vec<(&str, u32)> {
+        match &self.inner {
+            Inner::Char(_) => vec![(ENDOFTEXT, chars::EOT)],
+            Inner::Bytes(tokenizer) => {
+                tokenizer.added().iter().map(|token| (token.content.as_str(), token.id)).collect()
+            }
         }
     }
 

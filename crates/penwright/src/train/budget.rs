@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::trainer::{EVALS, Trainer};
-use super::{Batches, Data, Length, TrainOptions};
+use super::trainer::Trainer;
+use super::{Batches, Data, Length, Start, TrainOptions};
 use crate::Result;
 use crate::layers::Dropout;
-use crate::run::ModelConfig;
 
 /// The part of a budget in which the speed is measured, and steps taken at least.
 const PROBE: (f64, u64) = (0.04, 5);
@@ -15,19 +14,20 @@ const PROBE: (f64, u64) = (0.04, 5);
 ///
 /// # Errors
 /// When the shape is impossible, memory is short or the text too short.
-pub(super) fn measure(config: &ModelConfig, data: &Data, options: &TrainOptions) -> Result<Duration> {
+pub(super) fn measure(start: &Start, data: &Data, options: &TrainOptions) -> Result<Duration> {
     options.check()?;
-    config.check_memory(options.batch, options.context)?;
-    let mut model = config.build(options.seed)?;
+    start.check_memory(options)?;
+    let mut model = start.build(options.seed)?;
+    model.checkpoint_activations(options.checkpoint_activations);
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let mut grads = vec![0.0; model.params().data.len()];
     let (mut inputs, mut targets, mut best) = (Vec::new(), Vec::new(), Duration::MAX);
     for step in 0..4 {
-        let start = Instant::now();
+        let began = Instant::now();
         batches.get(step, &mut inputs, &mut targets);
         let dropout = Dropout::new(options.dropout, options.seed, step);
         model.train_step(&inputs, &targets, options.batch, &mut grads, dropout);
-        best = best.min(start.elapsed());
+        best = best.min(began.elapsed());
     }
     Ok(best * options.accumulate as u32)
 }
@@ -44,7 +44,7 @@ impl Trainer<'_> {
             // A validation is guessed to cost a third of training on as many tokens until one is measured.
             let guess = self.data.val.len() as f64 * self.step_seconds() / self.options.step_tokens() as f64 / 3.0;
             let left = (budget.as_secs_f64() - self.elapsed()).max(0.0);
-            let evals = ((0.1 * left / guess.max(1e-9)) as u64).clamp(1, EVALS);
+            let evals = ((0.1 * left / guess.max(1e-9)) as u64).clamp(1, self.options.evals);
             let steps = ((left - evals as f64 * guess) / self.step_seconds()).max(0.0) as u64;
             self.progress.total = Some(self.progress.step + steps);
             self.progress.eval_every = self.options.eval_every.unwrap_or((steps / evals).max(1));

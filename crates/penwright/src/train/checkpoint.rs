@@ -67,6 +67,6 @@ pub(super) fn load(run: &Path, model: &mut dyn Trainable, optimizer: &mut AdamW)
     if weights.len() != n || !optimizer.restore(first, second, progress.step) || !model.set_carried(&carried) {
         return Err(unusable());
     }
-    model.params_mut().data = weights;
+    model.params_mut().data = weights.into();
     Ok(Some(progress))
 }

@@ -12,6 +12,9 @@ pub enum Event {
         model: String,
         /// Number of parameters.
         params: u64,
+        /// Number of them that are trained, where not all are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trained_params: Option<u64>,
         /// Training tokens.
         train_tokens: u64,
         /// Validation tokens.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use super::{Data, Event, Length, Outcome, Settings, TrainOptions, checkpoint, measure, ngram, train};
+use super::{Data, Event, Length, Outcome, Settings, Start, TrainOptions, checkpoint, measure, ngram, train};
 use crate::Result;
 use crate::corpus::{self, Corpus, ReadOptions};
 use crate::files::create_dir;
@@ -14,7 +14,7 @@ use crate::tokenizer::Tokenizer;
 /// How far the preparation of a job is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preparing {
-    /// What is being done: "reading texts", "making the tokenizer", "encoding".
+    /// What is being done: "fetching" a file, "reading texts", "making the tokenizer", "encoding".
     pub stage: &'static str,
     /// How much is done, in units of the stage.
     pub done: u64,
@@ -29,6 +29,8 @@ pub struct Plan {
     pub model: ModelKind,
     /// Number of parameters; 0 for an n-gram model, whose size is known only when it is made.
     pub params: u64,
+    /// Number of them that are trained; adapters count to both.
+    pub trained_params: u64,
     /// Training tokens.
     pub train_tokens: u64,
     /// Validation tokens.
@@ -53,8 +55,7 @@ pub struct Plan {
 pub struct Job {
     settings: Settings,
     corpus: Corpus,
-    tokenizer: Tokenizer,
-    config: ModelConfig,
+    start: Start,
     data: Data,
 }
 
@@ -64,7 +65,13 @@ impl Job {
     /// # Errors
     /// When a text cannot be read, is too short, or a setting cannot work.
     pub fn prepare(settings: Settings, progress: &mut dyn FnMut(Preparing)) -> Result<Job> {
-        settings.clone().filled().check()?;
+        let base = match &settings.from {
+            Some(name) => Some(Start::from(name, &mut |_, done, total| {
+                progress(Preparing { stage: "fetching the model", done, total });
+            })?),
+            None => None,
+        };
+        let settings = fill(settings, base.as_ref())?;
         let options = settings.read_options();
         let mut reading = |p: &corpus::Progress| {
             progress(Preparing { stage: "reading texts", done: p.files as u64, total: p.of as u64 })
@@ -76,10 +83,10 @@ impl Job {
         // A copy of the validation text among the others would be seen in training.
         let except = held_out.as_ref().map(Corpus::hashes).unwrap_or_default();
         let corpus = corpus::read(&settings.text, &ReadOptions { except, ..options }, &mut reading)?;
-        Job::from_corpus(settings, corpus, held_out.as_ref(), progress)
+        Job::new(settings, base, corpus, held_out.as_ref(), progress)
     }
 
-    /// The same with texts that are there already.
+    /// The same with texts that are there already; for a new model.
     ///
     /// # Errors
     /// When the text is too short or a setting cannot work.
@@ -89,19 +96,37 @@ impl Job {
         held_out: Option<&Corpus>,
         progress: &mut dyn FnMut(Preparing),
     ) -> Result<Job> {
-        let settings = settings.filled();
-        settings.check()?;
-        let (train, val) = match held_out {
+        Job::new(fill(settings, None)?, None, corpus, held_out, progress)
+    }
+
+    fn new(
+        settings: Settings,
+        base: Option<Start>,
+        corpus: Corpus,
+        held_out: Option<&Corpus>,
+        progress: &mut dyn FnMut(Preparing),
+    ) -> Result<Job> {
+        let (mut train, val) = match held_out {
             Some(held_out) => (corpus.texts(), held_out.texts()),
             None => corpus.split(settings.val_fraction())?,
         };
-        progress(Preparing { stage: "making the tokenizer", done: 0, total: 0 });
-        let tokenizer = Tokenizer::train(settings.level(), &train, settings.vocab_size)?;
-        let config = settings.model_config(tokenizer.vocab_size());
-        let data = Data::encode(&tokenizer, &train, &val, &mut |done, total| {
+        let start = match base {
+            Some(mut start) => {
+                start.tune(&settings)?;
+                // Each document begins with the end-of-text token; an empty one gives the last its end too.
+                train.push("");
+                start
+            }
+            None => {
+                progress(Preparing { stage: "making the tokenizer", done: 0, total: 0 });
+                let tokenizer = Tokenizer::train(settings.level(), &train, settings.vocab_size)?;
+                Start::scratch(settings.model_config(tokenizer.vocab_size()), tokenizer)
+            }
+        };
+        let data = Data::encode(&start.tokenizer, &train, &val, &mut |done, total| {
             progress(Preparing { stage: "encoding", done, total });
         })?;
-        Ok(Job { settings, corpus, tokenizer, config, data })
+        Ok(Job { settings, corpus, start, data })
     }
 
     /// The settings with every default filled in.
@@ -114,9 +139,9 @@ impl Job {
         &self.corpus
     }
 
-    /// The tokenizer that was made.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+    /// What training begins with.
+    pub fn start(&self) -> &Start {
+        &self.start
     }
 
     /// What the run will be. Of a neural model a few steps are taken to measure its speed; nothing is written.
@@ -127,19 +152,20 @@ impl Job {
         let options = self.settings.train_options();
         let mut plan = Plan {
             model: self.settings.kind(),
-            params: self.config.num_params(),
+            params: self.start.num_params(),
+            trained_params: self.start.num_trained(),
             train_tokens: self.data.train.len() as u64,
             val_tokens: self.data.val.len() as u64,
-            vocab: self.tokenizer.vocab_size(),
-            memory_bytes: self.config.memory(options.batch, options.context),
+            vocab: self.start.config.vocab(),
+            memory_bytes: self.start.memory(&options),
             free_bytes: crate::memory::free_memory(),
-            flops_per_token: self.config.flops_per_token(),
+            flops_per_token: self.start.config.flops_per_token(),
             step_seconds: None,
             steps: None,
             seconds: None,
         };
         if plan.model != ModelKind::Ngram {
-            let step = measure(&self.config, &self.data, &options)?;
+            let step = measure(&self.start, &self.data, &options)?;
             let steps = match options.length {
                 Length::Budget(budget) => (budget.as_secs_f64() / step.as_secs_f64().max(1e-9)) as u64,
                 length => length.steps(plan.train_tokens, &options).unwrap_or_default(),
@@ -162,16 +188,27 @@ impl Job {
         stop: &AtomicBool,
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<Outcome> {
+        self.start.refuse_own_base(out)?;
         if !(resume && checkpoint::path(out).exists()) {
             create_dir(out)?;
             self.settings.save(out)?;
         }
-        match &self.config {
-            ModelConfig::Ngram(config) => ngram::train(config, &self.tokenizer, &self.data, out, on_event),
-            config => {
+        match &self.start.config {
+            ModelConfig::Ngram(config) => ngram::train(config, &self.start.tokenizer, &self.data, out, on_event),
+            _ => {
                 let options = TrainOptions { resume, ..self.settings.train_options() };
-                train(config, &self.tokenizer, &self.data, &options, out, stop, on_event)
+                train(&self.start, &self.data, &options, out, stop, on_event)
             }
         }
     }
+}
+
+/// Every default filled in, and what cannot work refused before any text is read.
+fn fill(settings: Settings, base: Option<&Start>) -> Result<Settings> {
+    let settings = match base {
+        Some(start) => settings.filled_for(&start.config, start.tokenizer.level())?,
+        None => settings.filled(),
+    };
+    settings.check()?;
+    Ok(settings)
 }

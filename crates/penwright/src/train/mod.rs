@@ -4,6 +4,7 @@ mod batches;
 mod budget;
 mod checkpoint;
 mod data;
+mod defaults;
 mod event;
 mod job;
 mod metrics;
@@ -12,6 +13,7 @@ mod optimizer;
 mod options;
 mod schedule;
 mod settings;
+mod start;
 mod trainer;
 
 use budget::measure;
@@ -25,6 +27,7 @@ pub use optimizer::{AdamW, global_norm};
 pub use options::{Length, TrainOptions};
 pub use schedule::Schedule;
 pub use settings::{Optimizer, Precision, SETTINGS, Settings};
+pub use start::{Base, Start};
 pub use trainer::{Outcome, train};
 
 use crate::tokenizer::Tokenizer;

@@ -20,8 +20,8 @@ pub(super) fn train(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome> {
     let started = Instant::now();
-    run::create(out, &ModelConfig::Ngram(config.clone()), tokenizer)?;
     forget(out)?;
+    run::create(out, &ModelConfig::Ngram(config.clone()), tokenizer)?;
     let mut metrics = Metrics::open(out, 0)?;
     let mut emit = |event: Event| {
         on_event(&event);
@@ -33,6 +33,7 @@ pub(super) fn train(
     emit(Event::Plan {
         model: ModelKind::Ngram.to_string(),
         params: model.num_params(),
+        trained_params: None,
         train_tokens: tokens,
         val_tokens: data.val.len() as u64,
         steps: Some(1),

@@ -15,7 +15,8 @@ const TASK: usize = 1 << 14;
 pub struct AdamW {
     first: Vec<f32>,
     second: Vec<f32>,
-    decaying: Vec<Range<usize>>,
+    /// The tensors that are trained, in order, and whether they decay.
+    tensors: Vec<(Range<usize>, bool)>,
     betas: (f32, f32),
     step: i32,
 }
@@ -29,8 +30,10 @@ impl AdamW {
     /// The same with other decay rates of the moments.
     pub fn with_betas(params: &Params, betas: (f32, f32)) -> Self {
         let zeros = vec![0.0; params.data.len()];
-        let decaying = params.tensors.iter().filter(|t| t.decays()).map(|t| t.range.clone()).collect();
-        AdamW { first: zeros.clone(), second: zeros, decaying, betas, step: 0 }
+        let trained = params.tensors.iter().filter(|t| !t.frozen);
+        let mut tensors: Vec<_> = trained.map(|t| (t.range.clone(), t.decays())).collect();
+        tensors.sort_by_key(|(range, _)| range.start);
+        AdamW { first: vec![0.0; zeros.len()], second: zeros, tensors, betas, step: 0 }
     }
 
     /// First and second moments, laid out like the arena.
@@ -48,7 +51,7 @@ impl AdamW {
     }
 
     /// `p -= lr (m̂ / (√v̂ + ε) + λ p)`, the decay λ on matrices only; the gradient is multiplied by `scale`
-    /// first and left as it is.
+    /// first and left as it is. Frozen tensors are not touched, nor are their moments.
     pub fn update(&mut self, params: &mut [f32], grads: &[f32], scale: f32, lr: f32, decay: f32) {
         self.step += 1;
         let (beta1, beta2) = self.betas;
@@ -56,26 +59,25 @@ impl AdamW {
         let step = AdamStep { betas: self.betas, unbias, lr, epsilon: EPSILON, scale };
         let keep = 1.0 - lr * decay;
         let moments = (chunks_mut(&mut self.first, TASK), chunks_mut(&mut self.second, TASK));
-        let decaying = &self.decaying;
+        let tensors = &self.tensors;
         team(|| {
             each((chunks_mut(params, TASK), chunks(grads, TASK), moments.0, moments.1), |task, (p, g, m, v)| {
-                // The task's part of the arena, piece by piece as it decays or does not.
-                let (start, mut done) = (task * TASK, 0);
-                let mut piece = |end: usize, keep: f32| {
-                    let end = end.clamp(done, p.len());
-                    let at = done..end;
+                // The task's part of the arena, tensor by tensor.
+                let (start, end) = (task * TASK, task * TASK + p.len());
+                let from = tensors.partition_point(|(range, _)| range.end <= start);
+                for (range, decays) in tensors[from..].iter().take_while(|(range, _)| range.start < end) {
+                    let at = range.start.max(start) - start..range.end.min(end) - start;
+                    let keep = if *decays { keep } else { 1.0 };
                     adamw(&mut p[at.clone()], &g[at.clone()], &mut m[at.clone()], &mut v[at], step, keep);
-                    done = end;
-                };
-                let from = decaying.partition_point(|range| range.end <= start);
-                for range in decaying[from..].iter().take_while(|range| range.start < start + TASK) {
-                    piece(range.start.saturating_sub(start), 1.0);
-                    piece(range.end - start, keep);
                 }
-                piece(usize::MAX, 1.0);
             });
         });
     }
+}
+
+/// Sets the gradients of what is trained to zero; memory of the rest is never touched.
+pub(super) fn clear(grads: &mut [f32], trained: &[Range<usize>]) {
+    team(|| trained.iter().for_each(|range| each(chunks_mut(&mut grads[range.clone()], TASK), |_, g| g.fill(0.0))));
 }
 
 /// The Euclidean norm of all gradients, summed in a fixed order.

@@ -57,12 +57,18 @@ pub struct TrainOptions {
     pub dropout: f32,
     /// Seed of weights, batches and dropout.
     pub seed: u64,
-    /// Steps between validations; `None` leaves it to the length: twenty in all.
+    /// Steps between validations; `None` leaves it to the length and [`evals`](Self::evals).
     pub eval_every: Option<u64>,
+    /// Validations in all where `eval_every` does not say.
+    pub evals: u64,
     /// Steps between samples; `None` for a sample at each validation, zero for none.
     pub sample_every: Option<u64>,
     /// Validations without improvement after which training stops.
     pub patience: Option<u64>,
+    /// Whether a step keeps little of what it computes for the backward and computes the rest once more: less memory,
+    /// more time, the same bits.
+    #[serde(skip)]
+    pub checkpoint_activations: bool,
     /// Time between checkpoints for [`resume`](Self::resume); it changes no result.
     #[serde(skip, default = "checkpoint_every")]
     pub checkpoint_every: Duration,
@@ -90,8 +96,10 @@ impl Default for TrainOptions {
             dropout: 0.0,
             seed: 0,
             eval_every: None,
+            evals: 20,
             sample_every: Some(0),
             patience: None,
+            checkpoint_activations: false,
             checkpoint_every: checkpoint_every(),
             resume: false,
         }

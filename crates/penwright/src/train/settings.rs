@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::defaults::{self, TUNING_EVALS};
 use super::{Length, Schedule, TrainOptions};
 use crate::corpus::{self, ReadOptions};
 use crate::files::write;
-use crate::model::{Gpt2Config, LstmConfig, ModelKind, NgramConfig};
+use crate::model::{Gpt2Config, LoraConfig, LstmConfig, ModelKind, NgramConfig};
 use crate::run::ModelConfig;
 use crate::tokenizer::Level;
 use crate::{Error, Result};
@@ -55,6 +56,20 @@ pub struct Settings {
     pub level: Option<Level>,
     /// Number of ids of a word or sub-word tokenizer.
     pub vocab_size: Option<usize>,
+    /// The model to train on: a run, a Hugging Face directory, a hub id or a `.gguf` file.
+    pub from: Option<String>,
+    /// Rank of adapters that are trained beside the frozen weights.
+    pub lora: Option<usize>,
+    /// α of the adapters: their product counts α / rank times.
+    pub lora_alpha: Option<f32>,
+    /// The matrices that have adapters.
+    pub lora_targets: Option<Vec<String>>,
+    /// Blocks, from the first on, that are left as they are.
+    pub freeze_layers: Option<usize>,
+    /// Leaves the embeddings as they are.
+    pub freeze_embeddings: Option<bool>,
+    /// Keeps less for the backward and computes it once more.
+    pub checkpoint_activations: Option<bool>,
     /// Time to train.
     #[serde(with = "crate::duration::text", skip_serializing_if = "Option::is_none")]
     pub budget: Option<Duration>,
@@ -167,7 +182,8 @@ impl Settings {
                 }
             };
         }
-        over!(field keep_wrapping model level vocab_size budget steps epochs val val_fraction batch context accumulate
+        over!(field keep_wrapping model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
+            checkpoint_activations budget steps epochs val val_fraction batch context accumulate
             layers heads width embed tied order dropout lr optimizer schedule warmup weight_decay clip precision seed
             eval_every sample_every patience checkpoint_every)
     }
@@ -183,9 +199,11 @@ impl Settings {
             .ok_or_else(|| wrong(format!("`{assignment}` is not KEY=VALUE; write it like --set lr=0.001")))?;
         let (key, value) = (key.trim(), value.trim());
         let parse = |text: String| toml::from_str::<Settings>(&text);
-        // A number or a truth value as it is; all else is text.
+        // A number or a truth value as it is; all else is text, or a list of such.
+        let list: Vec<&str> = value.split(',').map(str::trim).collect();
         let parsed = parse(format!("{key} = {value}"))
-            .or_else(|e| parse(format!("{key} = {}", toml::Value::from(value))).map_err(|_| e));
+            .or_else(|e| parse(format!("{key} = {}", toml::Value::from(value))).map_err(|_| e))
+            .or_else(|e| parse(format!("{key} = {}", toml::Value::from(list))).map_err(|_| e));
         parsed.map(|upper| upper.over(self)).map_err(|e| wrong(format!("`{assignment}`: {}", one_line(&e))))
     }
 
@@ -217,59 +235,70 @@ impl Settings {
     /// Every setting of the family given its default, as it is used and recorded.
     #[must_use]
     pub fn filled(self) -> Settings {
-        let kind = self.kind();
-        let defaults = if kind == ModelKind::Ngram { Settings::ngram(self.level()) } else { Settings::neural(kind) };
-        let (model, level) = (Some(kind), Some(self.level()));
+        let (kind, level) = (self.kind(), self.level());
+        self.over_defaults(kind, level, defaults::of(kind, level))
+    }
+
+    /// The same for training on a model that is there: its shape counts, and no setting may contradict it.
+    ///
+    /// # Errors
+    /// When a setting asks for another shape than the base has.
+    pub fn filled_for(self, base: &ModelConfig, level: Level) -> Result<Settings> {
+        let shape = defaults::shape_of(base, level);
+        macro_rules! agree {
+            ($($field:ident $flag:literal)*) => {
+                $(if let (Some(asked), has) = (&self.$field, &shape.$field) && has.as_ref() != Some(asked) {
+                    let has = has.as_ref().map_or("none".into(), |has| format!("{has:?}").to_lowercase());
+                    return Err(Error::setting($flag, format!("the base that --from names has {has}; leave the flag out")));
+                })*
+            };
+        }
+        agree!(model "model" level "level" layers "layers" heads "heads" width "width" embed "embed" tied "tied" order "order");
+        if self.vocab_size.is_some() {
+            let problem = "the base that --from names has its own vocabulary; leave the flag out";
+            return Err(Error::setting("vocab-size", problem));
+        }
+        let kind = shape.kind();
+        let defaults = shape.over(defaults::tuning(base, self.lora.is_some()));
+        Ok(self.over_defaults(kind, level, defaults))
+    }
+
+    fn over_defaults(self, kind: ModelKind, level: Level, defaults: Settings) -> Settings {
+        let (model, level) = (Some(kind), Some(level));
         let held_out = if self.val.is_some() { None } else { Some(self.val_fraction()) };
         Settings { model, level, val_fraction: held_out, ..self.over(defaults) }
     }
 
-    fn ngram(level: Level) -> Settings {
-        Settings { order: Some(NgramConfig::default_order(level)), ..Settings::default() }
-    }
-
-    fn neural(kind: ModelKind) -> Settings {
-        let options = TrainOptions::default();
-        let common = Settings {
-            steps: Some(2000),
-            context: Some(options.context),
-            accumulate: Some(options.accumulate),
-            optimizer: Some(Optimizer::default()),
-            schedule: Some(options.schedule),
-            warmup: Some(options.warmup),
-            clip: Some(options.clip),
-            precision: Some(Precision::default()),
-            seed: Some(options.seed),
-            checkpoint_every: Some(options.checkpoint_every),
-            ..Settings::default()
-        };
-        match kind {
-            ModelKind::Lstm => Settings {
-                batch: Some(32),
-                layers: Some(2),
-                width: Some(256),
-                embed: Some(64),
-                tied: Some(false),
-                dropout: Some(0.2),
-                lr: Some(3e-3),
-                weight_decay: Some(0.01),
-                ..common
-            },
-            _ => Settings {
-                batch: Some(12),
-                layers: Some(4),
-                heads: Some(4),
-                width: Some(128),
-                dropout: Some(0.0),
-                lr: Some(1e-3),
-                weight_decay: Some(0.1),
-                ..common
-            },
-        }
+    /// What adapters are asked for.
+    pub(crate) fn lora_config(&self) -> Option<LoraConfig> {
+        let rank = self.lora?;
+        Some(LoraConfig {
+            rank,
+            alpha: self.lora_alpha.unwrap_or(2.0 * rank as f32),
+            targets: self.lora_targets.clone().unwrap_or(LoraConfig::TARGETS.map(String::from).to_vec()),
+            rank_stabilized: false,
+        })
     }
 
     /// What can be known to be wrong before any text is read. Of filled settings.
     pub(crate) fn check(&self) -> Result<()> {
+        if self.lora.is_none() {
+            let given = [("lora-alpha", self.lora_alpha.is_some()), ("lora-targets", self.lora_targets.is_some())];
+            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Err(Error::setting(flag, "needs --lora RANK"));
+            }
+        }
+        if self.from.is_some() {
+            return self.train_options().check();
+        }
+        let tuning = [
+            ("lora", self.lora.is_some()),
+            ("freeze-layers", self.freeze_layers.is_some()),
+            ("freeze-embeddings", self.freeze_embeddings.is_some()),
+        ];
+        if let Some((flag, _)) = tuning.into_iter().find(|(_, given)| *given) {
+            return Err(Error::setting(flag, "needs a model that is there; name one with --from"));
+        }
         match self.model_config(1) {
             ModelConfig::Ngram(shape) => return shape.check(),
             ModelConfig::Lstm(shape) => shape.check()?,
@@ -323,6 +352,8 @@ impl Settings {
             eval_every: self.eval_every,
             sample_every: self.sample_every,
             patience: self.patience,
+            evals: if self.from.is_some() { TUNING_EVALS } else { defaults.evals },
+            checkpoint_activations: self.checkpoint_activations.unwrap_or(false),
             checkpoint_every: self.checkpoint_every.unwrap_or(defaults.checkpoint_every),
             resume: false,
         }

@@ -1,23 +1,23 @@
 //! The training loop.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Progress};
 use super::metrics::{Metrics, write_samples};
-use super::{AdamW, Batches, Data, Event, TrainOptions, global_norm};
+use super::optimizer::clear;
+use super::{AdamW, Batches, Data, Event, Start, TrainOptions, global_norm};
+use crate::formats::peft;
 use crate::generate::{GenerateOptions, Length as TextLength, Sampling, generate};
 use crate::layers::Dropout;
 use crate::model::Trainable;
-use crate::run::{self, ModelConfig, save_weights};
-use crate::tokenizer::Tokenizer;
+use crate::run::{self, ModelConfig};
 use crate::{Error, Result};
 
 /// Steps between reports.
 const REPORT: u64 = 10;
-/// Validations in a run whose `eval_every` is not given.
-pub(super) const EVALS: u64 = 20;
 /// Tokens of a sample shown as training goes.
 const SAMPLE: usize = 200;
 
@@ -49,8 +49,7 @@ impl Outcome {
 /// # Errors
 /// When a setting or text cannot work, memory is short, the loss is not finite, or writing fails.
 pub fn train(
-    config: &ModelConfig,
-    tokenizer: &Tokenizer,
+    start: &Start,
     data: &Data,
     options: &TrainOptions,
     out: &Path,
@@ -58,29 +57,32 @@ pub fn train(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome> {
     options.check()?;
-    config.check_memory(options.batch, options.context)?;
-    let mut model = config.build(options.seed)?;
+    check_context(&start.config, options.context)?;
+    start.check_memory(options)?;
+    let mut model = start.build(options.seed)?;
+    model.checkpoint_activations(options.checkpoint_activations);
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let mut optimizer = AdamW::new(model.params());
-    let fingerprint = fingerprint(config, options, data);
+    let fingerprint = fingerprint(start, options, data)?;
     let resumed = if options.resume { checkpoint::load(out, &mut *model, &mut optimizer)? } else { None };
     let progress = match resumed {
         Some(progress) if progress.fingerprint == fingerprint => progress,
         Some(progress) => return Err(differs(out, &progress.fingerprint, &fingerprint)),
         None => {
-            run::create(out, config, tokenizer)?;
             forget(out)?;
+            start.create(out)?;
             first_progress(options, fingerprint, data.train.len() as u64)
         }
     };
     let metrics = Metrics::open(out, progress.metrics)?;
     let grads = vec![0.0; model.params().data.len()];
     let trainer = Trainer {
+        trained: model.params().trained(),
+        start,
         model,
         optimizer,
         grads,
         batches,
-        tokenizer,
         options,
         data,
         out: out.to_path_buf(),
@@ -89,18 +91,31 @@ pub fn train(
         started: Instant::now() - Duration::from_secs_f64(progress.elapsed),
         progress,
     };
-    trainer.run(config, stop)
+    trainer.run(stop)
 }
 
 /// What must be equal for a run to be resumed: shape, settings and texts, as readable JSON.
-fn fingerprint(config: &ModelConfig, options: &TrainOptions, data: &Data) -> String {
+fn fingerprint(start: &Start, options: &TrainOptions, data: &Data) -> Result<String> {
     let digest = |tokens: &[u32]| {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         tokens.iter().for_each(|t| hash.update(&t.to_le_bytes()));
         format!("{:016x}", hash.digest())
     };
-    serde_json::json!({"model": config, "options": options, "train text": digest(&data.train), "validation text": digest(&data.val)})
-        .to_string()
+    let (train, val) = (digest(&data.train), digest(&data.val));
+    let model = start.fingerprint()?;
+    Ok(serde_json::json!({"model": model, "options": options, "train text": train, "validation text": val}).to_string())
+}
+
+/// # Errors
+/// When a GPT-2 has no positions for so many tokens.
+fn check_context(config: &ModelConfig, context: usize) -> Result<()> {
+    match config {
+        ModelConfig::Gpt2(shape) if context > shape.context => {
+            let problem = format!("{context} is more than the {} positions that the model has", shape.context);
+            Err(Error::setting("context", problem))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn differs(out: &Path, before: &str, now: &str) -> Error {
@@ -121,7 +136,13 @@ fn differs(out: &Path, before: &str, now: &str) -> Error {
 
 /// A new run in the directory of an old one must not find the old one's leavings.
 pub(super) fn forget(out: &Path) -> Result<()> {
-    for path in [checkpoint::path(out), out.join(run::WEIGHTS)] {
+    for path in [
+        checkpoint::path(out),
+        out.join(run::WEIGHTS),
+        out.join("config.json"),
+        out.join(peft::CONFIG),
+        out.join(peft::WEIGHTS),
+    ] {
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("replace", &path)(e)),
             _ => {}
@@ -132,7 +153,7 @@ pub(super) fn forget(out: &Path) -> Result<()> {
 
 fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64) -> Progress {
     let total = options.length.steps(train_tokens, options);
-    let eval_every = options.eval_every.unwrap_or(total.map_or(u64::MAX, |t| t.div_ceil(EVALS).max(1)));
+    let eval_every = options.eval_every.unwrap_or(total.map_or(u64::MAX, |t| t.div_ceil(options.evals).max(1)));
     Progress {
         fingerprint,
         total,
@@ -149,11 +170,12 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
 }
 
 pub(super) struct Trainer<'a> {
+    start: &'a Start,
     model: Box<dyn Trainable>,
     optimizer: AdamW,
     grads: Vec<f32>,
+    trained: Vec<Range<usize>>,
     batches: Batches<'a>,
-    tokenizer: &'a Tokenizer,
     pub(super) options: &'a TrainOptions,
     pub(super) data: &'a Data,
     out: PathBuf,
@@ -165,15 +187,16 @@ pub(super) struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    fn run(mut self, config: &ModelConfig, stop: &AtomicBool) -> Result<Outcome> {
+    fn run(mut self, stop: &AtomicBool) -> Result<Outcome> {
         let plan = Event::Plan {
             model: self.model.kind().to_string(),
             params: self.model.num_params(),
+            trained_params: Some(self.start.num_trained()).filter(|&n| n < self.model.num_params()),
             train_tokens: self.data.train.len() as u64,
             val_tokens: self.data.val.len() as u64,
             steps: self.progress.total,
-            memory_bytes: config.memory(self.options.batch, self.options.context),
-            flops_per_token: config.flops_per_token(),
+            memory_bytes: self.start.memory(self.options),
+            flops_per_token: self.start.config.flops_per_token(),
             resumed_at: self.progress.step,
         };
         self.emit(plan)?;
@@ -238,7 +261,7 @@ impl Trainer<'_> {
     /// A run that is stopped before its first validation still leaves a model to write with.
     fn keep_for_later(&mut self) -> Result<()> {
         if self.progress.best.is_none() {
-            save_weights(&self.out, self.model.params())?;
+            self.start.save(&self.out, self.model.params())?;
         }
         self.checkpoint()
     }
@@ -267,7 +290,7 @@ impl Trainer<'_> {
         let (options, step) = (self.options, self.progress.step);
         let (mut inputs, mut targets) = (Vec::new(), Vec::new());
         let mut loss = 0.0;
-        self.grads.fill(0.0);
+        clear(&mut self.grads, &self.trained);
         for part in 0..options.accumulate as u64 {
             let batch = step * options.accumulate as u64 + part;
             for stream in (0..options.batch).filter(|&b| self.batches.begins(batch, b)) {
@@ -327,7 +350,7 @@ impl Trainer<'_> {
             return Err(self.options.diverged("validation loss", val_loss as f32, step, &self.out));
         }
         if self.progress.best.is_none_or(|best| val_loss < best.0) {
-            save_weights(&self.out, self.model.params())?;
+            self.start.save(&self.out, self.model.params())?;
             (self.progress.best, self.progress.since_best) = (Some((val_loss, bits)), 0);
         } else {
             self.progress.since_best += 1;
@@ -351,7 +374,7 @@ impl Trainer<'_> {
         let sampling = Sampling { seed: self.options.seed, ..Sampling::default() };
         let options = GenerateOptions { length: TextLength::Tokens(SAMPLE), sampling, ..GenerateOptions::default() };
         let go_on = &mut |_: usize, _: &str| std::ops::ControlFlow::Continue(());
-        let written = generate(&self.model.snapshot(), self.tokenizer, "", &options, go_on)?;
+        let written = generate(&self.model.snapshot(), &self.start.tokenizer, "", &options, go_on)?;
         self.progress.validating += self.elapsed() - before;
         let text = written.samples.into_iter().map(|sample| sample.text).collect();
         self.emit(Event::Sample { step: self.progress.step, text })

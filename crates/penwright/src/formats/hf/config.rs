@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::layers::Activation;
 use crate::model::Gpt2Config;
+use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// Sizes beyond this are damage, not models; the bound keeps products from overflowing.
@@ -20,6 +21,18 @@ pub(crate) fn to_json(c: &Gpt2Config, eot: u32) -> Value {
         "scale_attn_weights": c.scale_by_width, "scale_attn_by_inverse_layer_idx": c.scale_by_layer,
         "bos_token_id": eot, "eos_token_id": eot, "tie_word_embeddings": c.tied, "torch_dtype": "float32"
     })
+}
+
+/// `generation_config.json`: with it `model.generate` ends texts, and leaves out tokens, as Penwright does.
+pub(crate) fn generation(tokenizer: &Tokenizer) -> Value {
+    let eot = tokenizer.eot();
+    let mut config = json!({
+        "bos_token_id": eot, "eos_token_id": eot, "pad_token_id": eot, "do_sample": true, "temperature": 0.8
+    });
+    if !tokenizer.suppressed().is_empty() {
+        config["suppress_tokens"] = tokenizer.suppressed().into();
+    }
+    config
 }
 
 /// The shortest decimal that is the same `f32`, so that 1e-5 is written as such.

@@ -1,3 +1,4 @@
 //! Hugging Face's directories.
 
 pub(crate) mod config;
+pub(crate) mod weights;

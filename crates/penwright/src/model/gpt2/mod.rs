@@ -2,6 +2,7 @@
 //! norm, and the token embedding again as the output layer. Tensors are named as Hugging Face names them.
 
 mod config;
+mod lora;
 mod pass;
 mod session;
 
@@ -9,11 +10,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use penwright_kernels::team;
+use serde::{Deserialize, Serialize};
 
 use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
 use crate::layers::{Dropout, LayerNorm, Layout, Linear, cross_entropy};
 use crate::{Error, Result};
 pub use config::Gpt2Config;
+pub use lora::{Lora, LoraConfig};
 use pass::{Keep, Saved};
 use session::Gpt2Session;
 
@@ -31,6 +34,34 @@ struct Block {
     down: Linear,
 }
 
+/// What training leaves as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// The first blocks.
+    pub layers: usize,
+    /// Token and position embeddings; with them a tied output layer.
+    pub embeddings: bool,
+}
+
+impl Frozen {
+    /// Number of parameters that are left as they are.
+    pub fn num_params(&self, config: &Gpt2Config) -> u64 {
+        let (c, inner) = (config.width as u64, config.inner() as u64);
+        let block = (4 * c + 2 * inner) * c + 9 * c + inner;
+        let embeddings = if self.embeddings { (config.vocab + config.context) as u64 * c } else { 0 };
+        self.layers as u64 * block + embeddings
+    }
+}
+
+/// How a model that is there is trained on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// Adapters beside the frozen weights, instead of the weights themselves.
+    pub lora: Option<LoraConfig>,
+    /// What is left as it is.
+    pub frozen: Frozen,
+}
+
 /// A GPT-2 with its weights.
 #[derive(Clone)]
 pub struct Gpt2 {
@@ -41,6 +72,8 @@ pub struct Gpt2 {
     blocks: Vec<Block>,
     last_norm: LayerNorm,
     head: Linear,
+    lora: Option<Box<Lora>>,
+    frozen: Frozen,
     keep: Keep,
     saved: Saved,
 }
@@ -54,10 +87,7 @@ impl Gpt2 {
     /// When the shape is impossible.
     pub fn new(config: Gpt2Config, seed: u64) -> Result<Self> {
         config.check()?;
-        let mut params = Params::default();
-        for (name, shape) in config.tensors() {
-            params.add(name, &shape);
-        }
+        let params = Params::zeros(config.tensors());
         let std = 0.02 * (768.0 / config.width as f32).max(1.0).sqrt();
         let residual = std / (2.0 * config.layers as f32).sqrt();
         let mut model = Self::with_params(config, params)?;
@@ -118,13 +148,60 @@ impl Gpt2 {
         let last_norm = norm("transformer.ln_f")?;
         let weight = if config.tied { token_embedding.clone() } else { find("lm_head.weight", &[vocab, width])? };
         let head = Linear { weight, bias: None, inputs: width, outputs: vocab, layout: Layout::OutIn };
-        let (keep, saved) = (Keep::All, Saved::default());
-        Ok(Gpt2 { config, params, token_embedding, position_embedding, blocks, last_norm, head, keep, saved })
+        Ok(Gpt2 {
+            config,
+            params,
+            token_embedding,
+            position_embedding,
+            blocks,
+            last_norm,
+            head,
+            lora: None,
+            frozen: Frozen::default(),
+            keep: Keep::All,
+            saved: Saved::default(),
+        })
     }
 
     /// The shape.
     pub fn config(&self) -> &Gpt2Config {
         &self.config
+    }
+
+    /// Leaves some parts as they are when the rest is trained.
+    ///
+    /// # Errors
+    /// When nothing would be left to train.
+    pub fn freeze(&mut self, frozen: Frozen) -> Result<()> {
+        if frozen.layers > self.config.layers {
+            let problem = format!("{} is more than the model's {} blocks", frozen.layers, self.config.layers);
+            return Err(Error::setting("freeze-layers", problem));
+        }
+        self.frozen = frozen;
+        let blocks: Vec<String> = (0..frozen.layers).map(|l| format!("transformer.h.{l}.")).collect();
+        for tensor in &mut self.params.tensors {
+            let embedding = tensor.name.starts_with("transformer.wte.") || tensor.name.starts_with("transformer.wpe.");
+            let block = blocks.iter().any(|block| tensor.name.starts_with(block));
+            tensor.frozen = frozen.embeddings && embedding || block;
+        }
+        Ok(())
+    }
+
+    fn is_frozen(&self, layer: usize) -> bool {
+        layer < self.frozen.layers
+    }
+
+    fn trains_embeddings(&self) -> bool {
+        self.lora.is_none() && !self.frozen.embeddings
+    }
+
+    fn trains_head(&self) -> bool {
+        self.lora.is_none() && !(self.config.tied && self.frozen.embeddings)
+    }
+
+    /// The first block that a gradient must reach.
+    fn first_trained(&self) -> usize {
+        if self.lora.is_none() && self.frozen.embeddings { self.frozen.layers } else { 0 }
     }
 
     /// The scores of the targets of `rows` positions, the last of those just computed; logits are made of a part at a
@@ -155,7 +232,7 @@ impl LanguageModel for Gpt2 {
     }
 
     fn num_params(&self) -> u64 {
-        self.params.count()
+        self.params.count() + self.lora.as_ref().map_or(0, |lora| lora.params.count())
     }
 
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
@@ -195,11 +272,11 @@ impl LanguageModel for Gpt2 {
 
 impl Trainable for Gpt2 {
     fn params(&self) -> &Params {
-        &self.params
+        self.lora.as_ref().map_or(&self.params, |lora| &lora.params)
     }
 
     fn params_mut(&mut self) -> &mut Params {
-        &mut self.params
+        self.lora.as_mut().map_or(&mut self.params, |lora| &mut lora.params)
     }
 
     fn train_step(
@@ -234,7 +311,7 @@ impl Trainable for Gpt2 {
     }
 
     fn snapshot(&self) -> Arc<dyn LanguageModel> {
-        Arc::new(Gpt2 { saved: Saved::default(), ..self.clone() })
+        Arc::new(self.clone())
     }
 
     fn into_model(mut self: Box<Self>) -> Arc<dyn LanguageModel> {

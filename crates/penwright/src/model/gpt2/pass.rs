@@ -6,6 +6,7 @@
 
 use penwright_kernels::{add, chunks, chunks_mut, each};
 
+use super::lora::{LoraMemory, Part};
 use super::{Block, Gpt2, Gpt2Config};
 use crate::layers::{Attention, Dropout, embed_backward};
 
@@ -20,8 +21,8 @@ pub(super) enum Keep {
     Nothing,
 }
 
-/// What the backward needs, of `rows = B · T` positions, and its working memory.
-#[derive(Clone, Default)]
+/// What the backward needs, of `rows = B · T` positions, and its working memory. A copy begins empty.
+#[derive(Default)]
 pub(super) struct Saved {
     rows: usize,
     /// The input of each block, `[rows, C]`; of one when nothing is kept.
@@ -47,6 +48,7 @@ struct Gradients {
     wide: Vec<f32>,
     /// Parts of a norm's parameter gradients.
     sums: Vec<f32>,
+    lora: LoraMemory,
 }
 
 /// The inside of a block.
@@ -61,6 +63,12 @@ struct Inside {
     norm2: Vec<f32>,
     up: Vec<f32>,
     active: Vec<f32>,
+}
+
+impl Clone for Saved {
+    fn clone(&self) -> Self {
+        Saved::default()
+    }
 }
 
 impl Saved {
@@ -119,29 +127,38 @@ impl Gpt2 {
         s.resize(rows, &self.config, keep);
         self.embed(tokens, time, &mut s.x);
         dropout.at(0).apply(&mut s.x);
-        for (l, block) in self.blocks.iter().enumerate() {
+        for l in 0..self.blocks.len() {
             let input = if keep == Keep::Nothing { 0 } else { l };
             let inside = &mut s.blocks[if keep == Keep::All { l } else { 0 }];
             std::mem::swap(&mut s.inputs[input], &mut s.x);
             let place = dropout.at(l as u64 + 1);
-            self.block(l, &s.inputs[input], inside, time, place);
-            block.down.forward(p, &inside.active, &mut s.x, rows);
+            let memory = &mut s.gradients.lora;
+            self.block(l, &s.inputs[input], inside, time, place, memory);
+            self.linear((l, Part::Down), &inside.active, &mut s.x, rows, memory);
             place.at(3).residual(&mut s.x, &inside.middle);
         }
         self.last_norm.forward(p, &s.x, &mut s.normed);
     }
 
     /// A block up to its last product.
-    fn block(&self, layer: usize, x: &[f32], inside: &mut Inside, time: usize, place: Dropout) {
+    fn block(
+        &self,
+        layer: usize,
+        x: &[f32],
+        inside: &mut Inside,
+        time: usize,
+        place: Dropout,
+        memory: &mut LoraMemory,
+    ) {
         let (p, rows) = (&self.params.data, x.len() / self.config.width);
-        let Block { norm1, qkv, attention_out, norm2, up, .. } = &self.blocks[layer];
+        let Block { norm1, norm2, .. } = &self.blocks[layer];
         norm1.forward(p, x, &mut inside.norm1);
-        qkv.forward(p, &inside.norm1, &mut inside.qkv, rows);
+        self.linear((layer, Part::Qkv), &inside.norm1, &mut inside.qkv, rows, memory);
         self.attention(layer, time).forward(&inside.qkv, &mut inside.attended, &mut inside.logs, place.at(1));
-        attention_out.forward(p, &inside.attended, &mut inside.middle, rows);
+        self.linear((layer, Part::AttentionOut), &inside.attended, &mut inside.middle, rows, memory);
         place.at(2).residual(&mut inside.middle, x);
         norm2.forward(p, &inside.middle, &mut inside.norm2);
-        up.forward(p, &inside.norm2, &mut inside.up, rows);
+        self.linear((layer, Part::Up), &inside.norm2, &mut inside.up, rows, memory);
         self.config.activation.forward(&inside.up, &mut inside.active);
     }
 
@@ -153,51 +170,69 @@ impl Gpt2 {
         &mut s.logits
     }
 
-    /// `s.logits` holds the gradient of the logits; adds the gradients of all parameters.
+    /// `s.logits` holds the gradient of the logits; adds the gradients of all parameters that are trained.
     pub(super) fn backward(&self, s: &mut Saved, tokens: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) {
         let (rows, c) = (tokens.len(), self.config.width);
         let (time, wide_width) = (rows / batch, self.config.inner().max(3 * c));
-        let p = &self.params.data;
-        let Gradients { x: dx, branch, normed: d, wide, sums } = &mut s.gradients;
-        for (buffer, width) in [(&mut *dx, c), (&mut *branch, c), (&mut *d, c), (&mut *wide, wide_width)] {
+        let g = &mut s.gradients;
+        for (buffer, width) in [(&mut g.x, c), (&mut g.branch, c), (&mut g.normed, c), (&mut g.wide, wide_width)] {
             buffer.resize(rows * width, 0.0);
         }
-        self.head.backward_params(grads, &s.normed, &s.logits, rows);
-        self.head.backward_input(p, &s.logits, d, rows);
-        dx.fill(0.0);
-        self.last_norm.backward_add(p, grads, &s.x, d, dx, sums);
+        if self.trains_head() {
+            self.head.backward_params(grads, &s.normed, &s.logits, rows);
+        }
+        self.head.backward_input(&self.params.data, &s.logits, &mut g.normed, rows);
+        g.x.fill(0.0);
+        let norm_grads = self.lora.is_none().then_some(&mut *grads);
+        self.last_norm.backward_add(&self.params.data, norm_grads, &s.x, &g.normed, &mut g.x, &mut g.sums);
         let kept = s.blocks.len() == self.blocks.len();
-        for (l, block) in self.blocks.iter().enumerate().rev() {
+        for l in (self.first_trained()..self.blocks.len()).rev() {
             let (place, input) = (dropout.at(l as u64 + 1), &s.inputs[l]);
             let inside = &mut s.blocks[if kept { l } else { 0 }];
             if !kept {
-                self.block(l, input, inside, time, place);
+                self.block(l, input, inside, time, place, &mut g.lora);
             }
-            let dy = place.at(3).masked(dx, branch);
-            let dup = &mut wide[..rows * self.config.inner()];
-            block.down.backward_params(grads, &inside.active, dy, rows);
-            block.down.backward_input(p, dy, dup, rows);
-            self.config.activation.backward(&inside.up, dup);
-            block.up.backward_params(grads, &inside.norm2, dup, rows);
-            block.up.backward_input(p, dup, d, rows);
-            block.norm2.backward_add(p, grads, &inside.middle, d, dx, sums);
-
-            let dy = place.at(2).masked(dx, branch);
-            block.attention_out.backward_params(grads, &inside.attended, dy, rows);
-            block.attention_out.backward_input(p, dy, d, rows);
-            let dqkv = &mut wide[..rows * 3 * c];
-            self.attention(l, time).backward(&inside.qkv, &inside.logs, d, dqkv, place.at(1));
-            block.qkv.backward_params(grads, &inside.norm1, dqkv, rows);
-            block.qkv.backward_input(p, dqkv, d, rows);
-            block.norm1.backward_add(p, grads, input, d, dx, sums);
+            self.block_backward(l, (input, inside), time, grads, g, place);
         }
-        dropout.at(0).apply(dx);
-        embed_backward(&mut grads[self.token_embedding.clone()], tokens, dx, c);
-        let dwpe = &mut grads[self.position_embedding.clone()][..time * c];
-        each(chunks_mut(dwpe, c), |t, dwpe| {
-            for dx in dx.chunks_exact(time * c) {
-                add(dwpe, &dx[t * c..][..c]);
-            }
-        });
+        if self.trains_embeddings() {
+            dropout.at(0).apply(&mut g.x);
+            embed_backward(&mut grads[self.token_embedding.clone()], tokens, &g.x, c);
+            let dwpe = &mut grads[self.position_embedding.clone()][..time * c];
+            each(chunks_mut(dwpe, c), |t, dwpe| {
+                for dx in g.x.chunks_exact(time * c) {
+                    add(dwpe, &dx[t * c..][..c]);
+                }
+            });
+        }
+    }
+
+    /// `g.x` holds the gradient of the block's output and becomes that of its input `x`.
+    fn block_backward(
+        &self,
+        l: usize,
+        (x, inside): (&[f32], &Inside),
+        time: usize,
+        grads: &mut [f32],
+        g: &mut Gradients,
+        place: Dropout,
+    ) {
+        let (p, c, rows) = (&self.params.data, self.config.width, x.len() / self.config.width);
+        let Gradients { x: dx, branch, normed: d, wide, sums, lora } = g;
+        let Block { norm1, norm2, .. } = &self.blocks[l];
+        let norms = self.lora.is_none() && !self.is_frozen(l);
+
+        let dy = place.at(3).masked(dx, branch);
+        let dup = &mut wide[..rows * self.config.inner()];
+        self.linear_backward((l, Part::Down), grads, (&inside.active, dy), dup, lora);
+        self.config.activation.backward(&inside.up, dup);
+        self.linear_backward((l, Part::Up), grads, (&inside.norm2, dup), d, lora);
+        norm2.backward_add(p, norms.then_some(&mut *grads), &inside.middle, d, dx, sums);
+
+        let dy = place.at(2).masked(dx, branch);
+        self.linear_backward((l, Part::AttentionOut), grads, (&inside.attended, dy), d, lora);
+        let dqkv = &mut wide[..rows * 3 * c];
+        self.attention(l, time).backward(&inside.qkv, &inside.logs, d, dqkv, place.at(1));
+        self.linear_backward((l, Part::Qkv), grads, (&inside.norm1, dqkv), d, lora);
+        norm1.backward_add(p, norms.then_some(&mut *grads), x, d, dx, sums);
     }
 }

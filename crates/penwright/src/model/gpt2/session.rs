@@ -13,6 +13,7 @@ use std::sync::Arc;
 use penwright_kernels::{Matrix, add, dot, exp, matmul};
 use rayon::prelude::*;
 
+use super::lora::{LoraMemory, Part};
 use super::{Gpt2, Gpt2Config};
 use crate::Result;
 use crate::model::decode::{PACKED, Places, check_memory, in_pool, linear, log_softmax_rows};
@@ -53,6 +54,7 @@ struct Buffers {
     active: Vec<f32>,
     scores: Vec<f32>,
     scratch: Vec<f32>,
+    lora: LoraMemory,
     logits: Vec<f32>,
 }
 
@@ -121,19 +123,19 @@ impl Gpt2 {
         let Gpt2Config { width: c, vocab, .. } = self.config;
         let (p, n) = (&self.params.data[..], rows.len());
         b.resize(n, &self.config);
-        let Buffers { x, y, qkv, attended, up, active, scores, scratch, logits } = b;
+        let Buffers { x, y, qkv, attended, up, active, scores, scratch, lora, logits } = b;
         let (wte, wpe) = (&p[self.token_embedding.clone()], &p[self.position_embedding.clone()]);
         for (x, row) in x.chunks_exact_mut(c).zip(rows) {
             x.copy_from_slice(&wte[row.token as usize * c..][..c]);
             add(x, &wpe[row.position * c..][..c]);
         }
-        let mut product = |layer: &crate::layers::Linear, x: &[f32], y: &mut [f32]| match packed {
-            true => layer.forward(p, x, y, n),
-            false => linear(layer, p, x, y, n, scratch),
+        let mut product = |layer: usize, part: Part, x: &[f32], y: &mut [f32]| match packed {
+            true => self.linear((layer, part), x, y, n, lora),
+            false => self.linear_alone((layer, part), x, y, n, scratch, lora),
         };
         for (l, block) in self.blocks.iter().enumerate() {
             block.norm1.forward(p, x, y);
-            product(&block.qkv, y, qkv);
+            product(l, Part::Qkv, y, qkv);
             for (qkv, row) in qkv.chunks_exact(3 * c).zip(rows) {
                 cache_of(&mut streams[row.place], row).store(l, row.position, &qkv[c..2 * c], &qkv[2 * c..]);
             }
@@ -142,12 +144,12 @@ impl Gpt2 {
             } else {
                 self.attend_alone(l, streams, rows, qkv, attended, scores);
             }
-            product(&block.attention_out, attended, y);
+            product(l, Part::AttentionOut, attended, y);
             add(x, y);
             block.norm2.forward(p, x, y);
-            product(&block.up, y, up);
+            product(l, Part::Up, y, up);
             self.config.activation.forward(up, active);
-            product(&block.down, active, y);
+            product(l, Part::Down, active, y);
             add(x, y);
         }
         // Only the rows that predict go on to the output layer.

@@ -94,7 +94,7 @@ fn read(raw: &[u8], config: NgramConfig) -> Checked<Ngram> {
         return Err("has an impossible end-of-text token or discount".into());
     }
     let expected = header.metadata().as_ref().and_then(|m| m.get("checksum"));
-    if expected.is_some_and(|expected| *expected != checksum(file.read.into_iter())) {
+    if expected.is_some_and(|expected| *expected != checksum(&file.read)) {
         return Err("does not match its checksum".into());
     }
     Ok(Ngram::assemble(config, eot, levels, discounts.as_chunks().0.to_vec()))

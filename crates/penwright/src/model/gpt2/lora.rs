@@ -1,0 +1,329 @@
+//! Low-rank adapters (LoRA, Hu et al. 2021): beside a frozen matrix W a product of two narrow ones is trained,
+//! `y = x W + b + s (x Aᵀ) Bᵀ`, A `[r, inputs]`, B `[outputs, r]`, s = α / r. B begins as zero, so that training begins
+//! with the model as it is. Tensors are named as the library PEFT names them.
+
+use std::ops::Range;
+
+use penwright_kernels::{Init, Matrix, chunks_mut, each, linear_out_in, product};
+use serde::{Deserialize, Serialize};
+
+use super::{Block, Gpt2, Gpt2Config};
+use crate::layers::{Layout, Linear};
+use crate::model::Params;
+use crate::{Error, Result};
+
+/// A matrix of a block that can have an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Qkv,
+    AttentionOut,
+    Up,
+    Down,
+}
+
+const PARTS: [Part; 4] = [Part::Qkv, Part::AttentionOut, Part::Up, Part::Down];
+
+impl Part {
+    /// Hugging Face's name within a block.
+    fn name(self) -> &'static str {
+        match self {
+            Part::Qkv => "attn.c_attn",
+            Part::AttentionOut => "attn.c_proj",
+            Part::Up => "mlp.c_fc",
+            Part::Down => "mlp.c_proj",
+        }
+    }
+
+    /// Whether a target names this matrix: the whole name or its end, as PEFT has it.
+    fn is_named(self, target: &str) -> bool {
+        self.name().strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+
+    fn of(self, block: &Block) -> &Linear {
+        match self {
+            Part::Qkv => &block.qkv,
+            Part::AttentionOut => &block.attention_out,
+            Part::Up => &block.up,
+            Part::Down => &block.down,
+        }
+    }
+}
+
+/// What a set of adapters is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoraConfig {
+    /// r, the width of the narrow matrices.
+    pub rank: usize,
+    /// α.
+    pub alpha: f32,
+    /// The matrices that have an adapter: `c_attn`, `c_proj` (attention's and the wide layer's, or one of them as
+    /// `attn.c_proj`, `mlp.c_proj`), `c_fc`.
+    pub targets: Vec<String>,
+    /// Whether s is α / √r instead of α / r (Kalajdzievski 2023).
+    #[serde(default)]
+    pub rank_stabilized: bool,
+}
+
+impl LoraConfig {
+    /// All matrices of the blocks.
+    pub const TARGETS: [&str; 3] = ["c_attn", "c_proj", "c_fc"];
+
+    /// s.
+    pub fn scale(&self) -> f32 {
+        self.alpha / if self.rank_stabilized { (self.rank as f32).sqrt() } else { self.rank as f32 }
+    }
+
+    /// Number of parameters of the adapters of a model.
+    pub fn num_params(&self, config: &Gpt2Config) -> u64 {
+        tensors(self, config).map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// Whether a target names a matrix of a block.
+    pub(crate) fn knows(target: &str) -> bool {
+        PARTS.iter().any(|part| part.is_named(target))
+    }
+
+    /// # Errors
+    /// When a value cannot work; the sentence names its flag.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.rank == 0 || self.rank > 4096 {
+            return Err(Error::setting("lora", format!("{} is not between 1 and 4096; try 8", self.rank)));
+        }
+        if !(self.alpha > 0.0 && self.alpha.is_finite()) {
+            return Err(Error::setting("lora-alpha", format!("{} is not a positive number", self.alpha)));
+        }
+        if self.targets.is_empty() {
+            return Err(Error::setting("lora-targets", "names no matrix; give c_attn, c_proj or c_fc"));
+        }
+        match self.targets.iter().find(|target| !Self::knows(target)) {
+            Some(target) => {
+                let known = "c_attn, c_proj, attn.c_proj, mlp.c_proj and c_fc";
+                Err(Error::setting("lora-targets", format!("{target:?} is no matrix of a block; there are {known}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The adapters of a model.
+#[derive(Clone, Debug)]
+pub struct Lora {
+    /// What they are.
+    pub config: LoraConfig,
+    /// A and B of each, named `base_model.model.transformer.h.0.attn.c_attn.lora_A.weight` and so on.
+    pub params: Params,
+    blocks: Vec<[Option<Adapter>; 4]>,
+}
+
+#[derive(Clone, Debug)]
+struct Adapter {
+    a: Range<usize>,
+    b: Range<usize>,
+}
+
+/// Names and shapes of the adapters' matrices, those of a block in the order of [`PARTS`].
+fn tensors(lora: &LoraConfig, config: &Gpt2Config) -> impl Iterator<Item = (String, Vec<usize>)> {
+    let (c, inner, rank) = (config.width, config.inner(), lora.rank);
+    let parts: Vec<Part> =
+        PARTS.into_iter().filter(|part| lora.targets.iter().any(|target| part.is_named(target))).collect();
+    (0..config.layers).flat_map(move |layer| parts.clone().into_iter().map(move |part| (layer, part))).flat_map(
+        move |(layer, part)| {
+            let (inputs, outputs) = match part {
+                Part::Qkv => (c, 3 * c),
+                Part::AttentionOut => (c, c),
+                Part::Up => (c, inner),
+                Part::Down => (inner, c),
+            };
+            let name =
+                |which: &str| format!("base_model.model.transformer.h.{layer}.{}.lora_{which}.weight", part.name());
+            [(name("A"), vec![rank, inputs]), (name("B"), vec![outputs, rank])]
+        },
+    )
+}
+
+impl Lora {
+    /// New adapters: A uniform in ±1/√inputs, B zero.
+    ///
+    /// # Errors
+    /// When a value of the configuration cannot work.
+    pub fn new(lora: LoraConfig, config: &Gpt2Config, seed: u64) -> Result<Self> {
+        lora.check()?;
+        let mut params = Params::zeros(tensors(&lora, config));
+        for tensor in params.tensors.clone().iter().filter(|tensor| tensor.name.ends_with("lora_A.weight")) {
+            params.fill_uniform(&tensor.range, 1.0 / (tensor.shape[1] as f32).sqrt(), seed);
+        }
+        Ok(Self::with_params(lora, config, params))
+    }
+
+    /// The names and shapes that adapters of a model have.
+    pub(crate) fn zeros(lora: LoraConfig, config: &Gpt2Config) -> Result<Self> {
+        lora.check()?;
+        let params = Params::zeros(tensors(&lora, config));
+        Ok(Self::with_params(lora, config, params))
+    }
+
+    fn with_params(lora: LoraConfig, config: &Gpt2Config, params: Params) -> Self {
+        let find = |layer: usize, part: Part, which: &str| {
+            let name = format!("base_model.model.transformer.h.{layer}.{}.lora_{which}.weight", part.name());
+            params.find(&name).map(|tensor| tensor.range.clone())
+        };
+        let adapter = |layer, part| Some(Adapter { a: find(layer, part, "A")?, b: find(layer, part, "B")? });
+        let blocks = (0..config.layers).map(|layer| PARTS.map(|part| adapter(layer, part))).collect();
+        Lora { config: lora, params, blocks }
+    }
+
+    fn adapter(&self, layer: usize, part: Part) -> Option<Narrow<'_>> {
+        let adapter = self.blocks.get(layer)?[part as usize].as_ref()?;
+        let (rank, data) = (self.config.rank, &self.params.data);
+        let (a, b) = (&data[adapter.a.clone()], &data[adapter.b.clone()]);
+        Some(Narrow {
+            adapter,
+            a,
+            b,
+            rank,
+            inputs: a.len() / rank,
+            outputs: b.len() / rank,
+            scale: self.config.scale(),
+        })
+    }
+}
+
+/// The two matrices of an adapter.
+struct Narrow<'a> {
+    adapter: &'a Adapter,
+    a: &'a [f32],
+    b: &'a [f32],
+    rank: usize,
+    inputs: usize,
+    outputs: usize,
+    scale: f32,
+}
+
+impl Narrow<'_> {
+    fn a(&self) -> Matrix<'_> {
+        Matrix::new(self.a, self.rank, self.inputs)
+    }
+
+    fn b(&self) -> Matrix<'_> {
+        Matrix::new(self.b, self.outputs, self.rank)
+    }
+
+    /// `u = s x Aᵀ`, `[rows, r]`.
+    fn narrow(&self, x: &[f32], u: &mut Vec<f32>, rows: usize) {
+        u.resize(rows * self.rank, 0.0);
+        product(u, Init::Zero, Matrix::new(x, rows, self.inputs), self.a().t());
+        scale(u, self.scale);
+    }
+}
+
+fn scale(x: &mut [f32], factor: f32) {
+    each(chunks_mut(x, crate::layers::TASK), |_, x| x.iter_mut().for_each(|x| *x *= factor));
+}
+
+/// Working memory of the adapters: `u` and its gradient.
+#[derive(Clone, Default)]
+pub(super) struct LoraMemory {
+    u: Vec<f32>,
+    du: Vec<f32>,
+}
+
+impl Gpt2 {
+    /// `y = x W + b`, and what an adapter adds.
+    pub(super) fn linear(
+        &self,
+        (layer, part): (usize, Part),
+        x: &[f32],
+        y: &mut [f32],
+        rows: usize,
+        memory: &mut LoraMemory,
+    ) {
+        part.of(&self.blocks[layer]).forward(&self.params.data, x, y, rows);
+        if let Some(narrow) = self.lora.as_ref().and_then(|lora| lora.adapter(layer, part)) {
+            narrow.narrow(x, &mut memory.u, rows);
+            product(y, Init::Add, Matrix::new(&memory.u, rows, narrow.rank), narrow.b().t());
+        }
+    }
+
+    /// The same for a few rows, each summed as if it were alone.
+    pub(super) fn linear_alone(
+        &self,
+        (layer, part): (usize, Part),
+        x: &[f32],
+        y: &mut [f32],
+        rows: usize,
+        scratch: &mut Vec<f32>,
+        memory: &mut LoraMemory,
+    ) {
+        let linear = part.of(&self.blocks[layer]);
+        crate::model::decode::linear(linear, &self.params.data, x, y, rows, scratch);
+        if let Some(narrow) = self.lora.as_ref().and_then(|lora| lora.adapter(layer, part)) {
+            let LoraMemory { u, du: added } = memory;
+            let (x, y) = (&x[..rows * narrow.inputs], &mut y[..rows * narrow.outputs]);
+            u.resize(rows * narrow.rank, 0.0);
+            added.resize(y.len(), 0.0);
+            linear_out_in(u, x, narrow.a, None, rows, scratch);
+            linear_out_in(added, u, narrow.b, None, rows, scratch);
+            y.iter_mut().zip(&*added).for_each(|(y, added)| *y += narrow.scale * added);
+        }
+    }
+
+    /// Adds the gradients of the layer's parameters, or of its adapter alone, and sets `dx`.
+    pub(super) fn linear_backward(
+        &self,
+        (layer, part): (usize, Part),
+        grads: &mut [f32],
+        (x, dy): (&[f32], &[f32]),
+        dx: &mut [f32],
+        memory: &mut LoraMemory,
+    ) {
+        let (linear, p) = (part.of(&self.blocks[layer]), &self.params.data);
+        let rows = dy.len() / linear.outputs;
+        debug_assert_eq!(linear.layout, Layout::InOut);
+        let Some(lora) = &self.lora else {
+            if !self.is_frozen(layer) {
+                linear.backward_params(grads, x, dy, rows);
+            }
+            return linear.backward_input(p, dy, dx, rows);
+        };
+        linear.backward_input(p, dy, dx, rows);
+        let Some(narrow) = lora.adapter(layer, part) else { return };
+        let LoraMemory { u, du } = memory;
+        narrow.narrow(x, u, rows);
+        let (xm, dym) = (Matrix::new(x, rows, narrow.inputs), Matrix::new(dy, rows, narrow.outputs));
+        product(&mut grads[narrow.adapter.b.clone()], Init::Add, dym.t(), Matrix::new(u, rows, narrow.rank));
+        du.resize(rows * narrow.rank, 0.0);
+        product(du, Init::Zero, dym, narrow.b());
+        scale(du, narrow.scale);
+        let dum = Matrix::new(du, rows, narrow.rank);
+        product(&mut grads[narrow.adapter.a.clone()], Init::Add, dum.t(), xm);
+        product(dx, Init::Add, dum, narrow.a());
+    }
+
+    /// The adapters, if there are any.
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_deref()
+    }
+
+    /// The same model with adapters, which alone are then trained.
+    #[must_use]
+    pub fn with_lora(mut self, lora: Lora) -> Self {
+        self.lora = Some(Box::new(lora));
+        self
+    }
+
+    /// The weights with the adapters' products added: `W + s (B A)ᵀ`.
+    #[must_use]
+    pub fn merged(&self) -> Params {
+        let mut params = self.params.clone();
+        for (layer, block) in self.blocks.iter().enumerate() {
+            for part in PARTS {
+                let Some(narrow) = self.lora.as_ref().and_then(|lora| lora.adapter(layer, part)) else { continue };
+                let mut a = narrow.a.to_vec();
+                scale(&mut a, narrow.scale);
+                let weight = &mut params.data[part.of(block).weight.clone()];
+                product(weight, Init::Add, Matrix::new(&a, narrow.rank, narrow.inputs).t(), narrow.b().t());
+            }
+        }
+        params
+    }
+}

@@ -1,0 +1,90 @@
+//! What settings are where a person gives none. Of a budget's best model more is to be said than here.
+
+use super::{Optimizer, Precision, Settings, TrainOptions};
+use crate::model::{ModelKind, NgramConfig};
+use crate::run::ModelConfig;
+use crate::tokenizer::Level;
+
+/// Validations in all when a model that is there is trained on: each costs as much as many of its few steps.
+pub(super) const TUNING_EVALS: u64 = 12;
+
+/// The defaults of a family.
+pub(super) fn of(kind: ModelKind, level: Level) -> Settings {
+    let common = Settings { steps: Some(2000), context: Some(TrainOptions::default().context), ..common() };
+    match kind {
+        ModelKind::Ngram => Settings { order: Some(NgramConfig::default_order(level)), ..Settings::default() },
+        ModelKind::Lstm => Settings {
+            batch: Some(32),
+            layers: Some(2),
+            width: Some(256),
+            embed: Some(64),
+            tied: Some(false),
+            dropout: Some(0.2),
+            lr: Some(3e-3),
+            weight_decay: Some(0.01),
+            ..common
+        },
+        ModelKind::Gpt2 => Settings {
+            batch: Some(12),
+            layers: Some(4),
+            heads: Some(4),
+            width: Some(128),
+            dropout: Some(0.0),
+            lr: Some(1e-3),
+            weight_decay: Some(0.1),
+            ..common
+        },
+    }
+}
+
+fn common() -> Settings {
+    let options = TrainOptions::default();
+    Settings {
+        accumulate: Some(options.accumulate),
+        optimizer: Some(Optimizer::default()),
+        schedule: Some(options.schedule),
+        warmup: Some(options.warmup),
+        clip: Some(options.clip),
+        precision: Some(Precision::default()),
+        seed: Some(options.seed),
+        checkpoint_every: Some(options.checkpoint_every),
+        ..Settings::default()
+    }
+}
+
+/// The defaults for a book and a model that is there: a few passes with a low learning rate, ended when validation no
+/// longer improves. Adapters, which begin at nothing, take a higher one.
+pub(super) fn tuning(base: &ModelConfig, adapters: bool) -> Settings {
+    let common =
+        Settings { epochs: Some(4.0), patience: Some(3), weight_decay: Some(0.01), dropout: Some(0.1), ..common() };
+    match base {
+        ModelConfig::Gpt2(shape) => Settings {
+            batch: Some(4),
+            context: Some(shape.context.min(256)),
+            lr: Some(if adapters { 1e-3 } else { 1e-4 }),
+            ..common
+        },
+        _ => Settings { batch: Some(32), context: Some(64), lr: Some(1e-3), dropout: Some(0.2), ..common },
+    }
+}
+
+/// The settings that a base has decided.
+pub(super) fn shape_of(base: &ModelConfig, level: Level) -> Settings {
+    let given = |kind| Settings { model: Some(kind), level: Some(level), ..Settings::default() };
+    match base {
+        ModelConfig::Ngram(shape) => Settings { order: Some(shape.order), ..given(ModelKind::Ngram) },
+        ModelConfig::Lstm(shape) => Settings {
+            layers: Some(shape.layers),
+            width: Some(shape.hidden),
+            embed: Some(shape.embed),
+            tied: Some(shape.tied),
+            ..given(ModelKind::Lstm)
+        },
+        ModelConfig::Gpt2(shape) => Settings {
+            layers: Some(shape.layers),
+            heads: Some(shape.heads),
+            width: Some(shape.width),
+            ..given(ModelKind::Gpt2)
+        },
+    }
+}

@@ -1,0 +1,241 @@
+//! What training begins with: a new model of a shape, or one that is there, whole or through adapters.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Settings, TrainOptions};
+use crate::files::create_dir;
+use crate::formats::peft;
+use crate::memory::free_memory;
+use crate::model::{Frozen, Gpt2, Lora, LoraConfig, Params, Trainable, Tuning};
+use crate::run::{self, ModelConfig, Parts, Weights, locate, save_weights};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// A model that is there to be trained on.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// As a person named it.
+    pub name: String,
+    path: PathBuf,
+    /// What of it is trained.
+    pub tuning: Tuning,
+    /// Its own adapters and the name of their base, where it has any.
+    adapter: Option<(LoraConfig, String)>,
+}
+
+/// What training begins with.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The model's shape.
+    pub config: ModelConfig,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The model to go on from; a new one without.
+    pub base: Option<Base>,
+}
+
+impl Start {
+    /// A new model.
+    pub fn scratch(config: ModelConfig, tokenizer: Tokenizer) -> Self {
+        Start { config, tokenizer, base: None }
+    }
+
+    /// A model by its name: a run, a Hugging Face directory, a file or a hub id. `progress` is told of what is fetched:
+    /// a name, the bytes done and in all.
+    ///
+    /// # Errors
+    /// When it cannot be found, is damaged, or is of a kind that is not trained on.
+    pub fn from(name: &str, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<Self> {
+        let path = locate(name, progress)?;
+        let Parts { config, tokenizer, weights, adapter } = Parts::read(&path)?;
+        if matches!(weights, Weights::Ngram(_)) {
+            let problem = format!("{name} is an n-gram model, which is counted anew, not trained on; leave out --from");
+            return Err(Error::setting("from", problem));
+        }
+        let adapter = adapter.map(|adapter| (adapter.lora.config, adapter.base));
+        let base = Base { name: name.to_string(), path, tuning: Tuning::default(), adapter };
+        Ok(Start { config, tokenizer, base: Some(base) })
+    }
+
+    /// Sets what of the base is trained, as the settings say.
+    ///
+    /// # Errors
+    /// When the base cannot be trained so.
+    pub fn tune(&mut self, settings: &Settings) -> Result<()> {
+        let Some(base) = &mut self.base else { return Ok(()) };
+        let frozen = Frozen {
+            layers: settings.freeze_layers.unwrap_or(0),
+            embeddings: settings.freeze_embeddings == Some(true),
+        };
+        base.tuning = Tuning { lora: settings.lora_config(), frozen };
+        let ModelConfig::Gpt2(config) = &self.config else {
+            let asked = [("lora", base.tuning.lora.is_some()), ("freeze-layers", frozen != Frozen::default())];
+            return match asked.into_iter().find(|asked| asked.1) {
+                Some((flag, _)) => Err(Error::setting(flag, "is for a GPT-2; the base is an LSTM")),
+                None => Ok(()),
+            };
+        };
+        if frozen.layers > config.layers {
+            let problem = format!("{} is more than the base's {} blocks", frozen.layers, config.layers);
+            return Err(Error::setting("freeze-layers", problem));
+        }
+        let Some(lora) = &base.tuning.lora else { return Ok(()) };
+        if frozen != Frozen::default() {
+            let problem = "adapters leave all weights as they are; leave out --freeze-layers and --freeze-embeddings";
+            return Err(Error::setting("lora", problem));
+        }
+        match &base.adapter {
+            Some((own, _)) if (own.rank, own.alpha) != (lora.rank, lora.alpha) => {
+                let problem = format!(
+                    "the base has adapters of rank {} and alpha {}; give the same to go on, or leave out --lora to \
+                     train the merged weights",
+                    own.rank, own.alpha
+                );
+                Err(Error::setting("lora", problem))
+            }
+            _ => lora.check(),
+        }
+    }
+
+    /// The model as training begins, its new parts from the seed.
+    ///
+    /// # Errors
+    /// When the shape is impossible or the base has changed or gone.
+    pub fn build(&self, seed: u64) -> Result<Box<dyn Trainable>> {
+        let Some(base) = &self.base else { return self.config.build(seed) };
+        let parts = Parts::read(&base.path)?;
+        if parts.config != self.config {
+            return Err(Error::damaged(&base.path, "has become another model since it was read; start again"));
+        }
+        let (Parts { config: ModelConfig::Gpt2(config), weights: Weights::Neural(params), adapter, .. }, lora) =
+            (parts, &base.tuning.lora)
+        else {
+            return Parts::read(&base.path)?.trainable();
+        };
+        let mut model = Gpt2::with_params(config.clone(), params)?;
+        if let Some(adapter) = adapter {
+            model = model.with_lora(adapter.lora);
+        }
+        if let Some(lora) = lora {
+            let continued = model.lora().is_some();
+            let model = if continued { model } else { model.with_lora(Lora::new(lora.clone(), &config, seed)?) };
+            return Ok(Box::new(model));
+        }
+        let mut params = model.merged();
+        drop(model);
+        // In memory of its own, so that the file's pages are given back before training takes more.
+        params.own();
+        let mut model = Gpt2::with_params(config, params)?;
+        model.freeze(base.tuning.frozen)?;
+        Ok(Box::new(model))
+    }
+
+    /// Number of parameters, new adapters included.
+    pub fn num_params(&self) -> u64 {
+        self.config.num_params() + self.num_adapted().unwrap_or(0)
+    }
+
+    /// Number of parameters that are trained.
+    pub fn num_trained(&self) -> u64 {
+        let frozen = match (&self.base, &self.config) {
+            (Some(base), ModelConfig::Gpt2(config)) => base.tuning.frozen.num_params(config),
+            _ => 0,
+        };
+        self.num_adapted().unwrap_or(self.config.num_params() - frozen)
+    }
+
+    fn num_adapted(&self) -> Option<u64> {
+        match (&self.base.as_ref()?.tuning.lora, &self.config) {
+            (Some(lora), ModelConfig::Gpt2(config)) => Some(lora.num_params(config)),
+            _ => None,
+        }
+    }
+
+    /// # Errors
+    /// When the run directory is the base itself, which would be written over while it is needed.
+    pub(super) fn refuse_own_base(&self, out: &Path) -> Result<()> {
+        let Some(base) = &self.base else { return Ok(()) };
+        match (base.path.canonicalize(), out.canonicalize()) {
+            (Ok(base), Ok(out)) if base == out => {
+                Err(Error::setting("out", "is the model that --from names; choose another folder"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the weights stay as they are and adapters are trained.
+    pub fn is_adapting(&self) -> bool {
+        self.base.as_ref().is_some_and(|base| base.tuning.lora.is_some())
+    }
+
+    /// What must be equal for a run to be resumed. Adapters need the base as it was; trained weights are in the
+    /// checkpoint whole.
+    pub(super) fn fingerprint(&self) -> Result<Value> {
+        let Some(base) = &self.base else { return Ok(json!({"shape": self.config})) };
+        let digest = match Parts::read(&base.path)?.weights {
+            Weights::Neural(params) => {
+                let parts: Vec<u64> = params
+                    .tensors
+                    .iter()
+                    .map(|t| xxh3_64(bytemuck::cast_slice(&params.data[t.range.clone()])))
+                    .collect();
+                format!("{:016x}", xxh3_64(bytemuck::cast_slice(&parts)))
+            }
+            Weights::Ngram(_) => String::new(),
+        };
+        Ok(json!({"shape": self.config, "base": digest, "tuning": base.tuning}))
+    }
+
+    /// Creates the run directory with what does not change in training.
+    pub(super) fn create(&self, out: &Path) -> Result<()> {
+        match self.adapted() {
+            Some((lora, name)) => {
+                create_dir(out)?;
+                peft::write_config(out, lora, &name)?;
+                self.tokenizer.save(out)
+            }
+            None => run::create(out, &self.config, &self.tokenizer),
+        }
+    }
+
+    /// Writes what was trained.
+    pub(super) fn save(&self, out: &Path, params: &Params) -> Result<()> {
+        if self.is_adapting() { peft::write_weights(out, params) } else { save_weights(out, params) }
+    }
+
+    /// Adapters to be trained, and the name that their base is to be found by: a folder by its whole path.
+    fn adapted(&self) -> Option<(&LoraConfig, String)> {
+        let base = self.base.as_ref()?;
+        let lora = base.tuning.lora.as_ref()?;
+        let name = base.adapter.as_ref().map_or(&base.name, |(_, name)| name);
+        let path = Path::new(name);
+        let whole = if path.exists() { std::path::absolute(path).ok() } else { None };
+        Some((lora, whole.map_or(name.clone(), |path| path.display().to_string())))
+    }
+
+    /// Bytes that training takes.
+    pub fn memory(&self, options: &TrainOptions) -> u64 {
+        let tuning = self.base.as_ref().map(|base| &base.tuning);
+        self.config.memory(options.batch, options.context, tuning, options.checkpoint_activations)
+    }
+
+    /// # Errors
+    /// When training needs more memory than is free.
+    pub(super) fn check_memory(&self, options: &TrainOptions) -> Result<()> {
+        let (needed, free) = (self.memory(options), free_memory());
+        if needed > free {
+            let what = "training".to_string();
+            let remedy = match self.base {
+                Some(_) => {
+                    "--batch or --context (--accumulate makes up for it), give --checkpoint-activations or --lora"
+                }
+                None => "--batch, --context, --width or --layers",
+            };
+            return Err(Error::Memory { what, needed, free, remedy });
+        }
+        Ok(())
+    }
+}
