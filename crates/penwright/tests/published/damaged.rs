@@ -121,9 +121,6 @@ fn remove_tensor(header: &mut Value, data: &mut Vec<u8>, name: &str) {
     }
 }
 
-/// A change of a safetensors file's header and data.
-type Edit = fn(&mut Value, &mut Vec<u8>);
-
 const UP: &str = "transformer.h.1.mlp.c_fc.weight";
 
 #[test]
