@@ -224,7 +224,7 @@ impl<'a> Cursor<'a> {
         let sizes: Vec<u64> = (0..dimensions).map(|_| self.u64()).collect::<Result<_, _>>()?;
         let id = self.u32()?;
         let kind = Type::from_id(id).map_err(|name| {
-            format!("has the type {name}, which Penwright does not read; make a file of the type F16, Q8_0 or Q4_K")
+            format!("has the type {name}, which Penwright does not read; make a file of the type F16, Q8_0 or Q4_K_M")
         })?;
         let offset = self.u64()?;
         let impossible = || format!("has the impossible shape {sizes:?}; copy it again");

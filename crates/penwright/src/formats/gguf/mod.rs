@@ -1,7 +1,7 @@
 //! llama.cpp's files: GPT-2 with its tokenizer in one GGUF file, read and written.
 //!
-//! Read are weights as F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K, which are what llama.cpp makes
-//! of a GPT-2 under the names Q4_K_M and simpler ones; all become f32. What is written: [`write`].
+//! Weights are read as F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K, of which llama.cpp's files of a
+//! GPT-2 down to Q4_K_M consist, and become f32. What is written: [`write()`].
 
 mod blocks;
 mod header;

@@ -164,9 +164,9 @@ fn every_row_is_encoded_alone() {
             let blocks = match kind {
                 _ if plain => Type::F32,
                 Kind::Bf16 => Type::Bf16,
-                Kind::Q8_0 if columns % 32 == 0 => Type::Q8_0,
-                Kind::Q4_0 if columns % 32 == 0 && name.starts_with("blk.") => Type::Q4_0,
-                Kind::Q4_0 if columns % 32 == 0 => Type::Q8_0,
+                Kind::Q8_0 if columns.is_multiple_of(32) => Type::Q8_0,
+                Kind::Q4_0 if columns.is_multiple_of(32) && name.starts_with("blk.") => Type::Q4_0,
+                Kind::Q4_0 if columns.is_multiple_of(32) => Type::Q8_0,
                 _ => Type::F16,
             };
             assert_eq!(entry.kind, blocks, "{kind} {name}");
