@@ -13,8 +13,7 @@ use super::Failure;
 /// Continuations offered at a time.
 const OFFERS: usize = 8;
 
-const HELP: &str = "\
-  1 2 3 …  take the offer of that number
+const HELP: &str = "  1 2 3 …  take the offer of that number
   +text    add text exactly as it stands after the plus
   text     add text; a space goes before a word unless the text already ends with one
   (empty)  let the model run on; r N for N tokens

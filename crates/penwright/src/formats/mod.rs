@@ -1,7 +1,5 @@
 //! The formats in which the world keeps GPT-2: Hugging Face's directories, PEFT's adapters, llama.cpp's GGUF.
 
-// Until the commands read and write it.
-#[allow(dead_code)]
 pub(crate) mod gguf;
 pub(crate) mod hf;
 pub(crate) mod peft;
