@@ -53,7 +53,8 @@ fn common() -> Settings {
 }
 
 /// The defaults for a book and a model that is there: a few passes with a low learning rate, ended when validation no
-/// longer improves. Adapters, which begin at nothing, take a higher one.
+/// longer improves. A GPT-2's falls as its width grows, and is 1e-4 for the smallest published one; adapters, which begin
+/// at nothing, take ten times as much (docs/fine-tuning.md).
 pub(super) fn tuning(base: &ModelConfig, adapters: bool) -> Settings {
     let common =
         Settings { epochs: Some(4.0), patience: Some(3), weight_decay: Some(0.01), dropout: Some(0.1), ..common() };
@@ -61,7 +62,7 @@ pub(super) fn tuning(base: &ModelConfig, adapters: bool) -> Settings {
         ModelConfig::Gpt2(shape) => Settings {
             batch: Some(4),
             context: Some(shape.context.min(256)),
-            lr: Some(if adapters { 1e-3 } else { 1e-4 }),
+            lr: Some(if adapters { 10.0 } else { 1.0 } * 1e-4 * 768.0 / shape.width as f32),
             ..common
         },
         _ => Settings { batch: Some(32), context: Some(64), lr: Some(1e-3), dropout: Some(0.2), ..common },
