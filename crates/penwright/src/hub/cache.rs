@@ -112,12 +112,14 @@ impl Store {
         fs::create_dir_all(&dir).map_err(|e| failed("create", &dir, e))?;
         let pointer = dir.join(&file.name);
         let blob = self.blob(identity);
+        // Under another name first: a reader finds the old pointer or the new one, never none.
+        let fresh = dir.join(format!(".{}.{}", identity.hash, std::process::id()));
         let place = || {
-            match fs::remove_file(&pointer) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
+            let _ = fs::remove_file(&fresh); // left by a process that was killed
+            match symlink(&Path::new("../../blobs").join(&identity.hash), &fresh) {
+                Ok(()) => fs::rename(&fresh, &pointer),
+                Err(_) => fs::rename(&blob, &pointer),
             }
-            symlink(&Path::new("../../blobs").join(&identity.hash), &pointer).or_else(|_| fs::rename(&blob, &pointer))
         };
         place().map_err(|e| failed("write", &pointer, e))
     }

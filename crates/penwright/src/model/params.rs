@@ -121,9 +121,13 @@ impl Params {
         range
     }
 
-    /// Copies the values into memory of their own, where they lie in a file.
-    pub(crate) fn own(&mut self) {
-        self.data.vec();
+    /// The same tensors in memory of their own, without what else a file may hold, each on its line.
+    pub(crate) fn compact(&self) -> Params {
+        let mut params = Params::zeros(self.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())));
+        for (to, from) in params.tensors.clone().iter().zip(&self.tensors) {
+            params.data[to.range.clone()].copy_from_slice(&self.data[from.range.clone()]);
+        }
+        params
     }
 
     /// The parts of the arena that are trained, in order, those side by side as one.

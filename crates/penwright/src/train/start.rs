@@ -124,10 +124,9 @@ impl Start {
             let model = if continued { model } else { model.with_lora(Lora::new(lora.clone(), &config, seed)?) };
             return Ok(Box::new(model));
         }
-        let mut params = model.merged();
-        drop(model);
         // In memory of its own, so that the file's pages are given back before training takes more.
-        params.own();
+        let params = model.merged().compact();
+        drop(model);
         let mut model = Gpt2::with_params(config, params)?;
         model.freeze(base.tuning.frozen)?;
         Ok(Box::new(model))

@@ -47,7 +47,9 @@ pub(crate) fn load(dir: &Path, config: &Gpt2Config) -> Result<Params> {
         }
         places.push(Place { name, shape, file: &files[*file], info });
     }
-    places.par_iter().try_for_each(Place::check)?;
+    // All of them, and then the first complaint: the same one for any number of threads.
+    let checked: Vec<Result<()>> = places.par_iter().map(Place::check).collect();
+    checked.into_iter().collect::<Result<()>>()?;
     check_sum(&files, &places)?;
     Ok(match files.first().filter(|_| files.len() == 1 && places.iter().all(Place::is_mappable)) {
         Some(file) => mapped(file, places),
