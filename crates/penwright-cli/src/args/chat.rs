@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Choice;
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "A line that begins with a slash is a command; /help lists them: /undo, /retry, /system TEXT, /save FILE, \
@@ -63,43 +65,6 @@ pub(crate) struct Chat {
     #[arg(long, value_name = "TEXT", help_heading = "Turns")]
     pub(crate) end_marker: Option<String>,
 
-    /// Below 1 likelier, above 1 bolder; 0 takes the likeliest token always
-    #[arg(
-        long,
-        value_name = "X",
-        help_heading = "Choice of tokens",
-        default_value_t = 0.8,
-        allow_negative_numbers = true
-    )]
-    pub(crate) temperature: f32,
-    /// Only the N likeliest tokens; 0 for all
-    #[arg(long, value_name = "N", help_heading = "Choice of tokens", default_value_t = 0)]
-    pub(crate) top_k: usize,
-    /// Only the likeliest tokens that together have probability X
-    #[arg(
-        long,
-        value_name = "X",
-        help_heading = "Choice of tokens",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
-    pub(crate) top_p: f32,
-    /// Only tokens at least X times as likely as the likeliest
-    #[arg(
-        long,
-        value_name = "X",
-        help_heading = "Choice of tokens",
-        default_value_t = 0.0,
-        allow_negative_numbers = true
-    )]
-    pub(crate) min_p: f32,
-    /// Multiplies the log-probability of tokens that the model's own turns have already; 1 for none
-    #[arg(
-        long,
-        value_name = "X",
-        help_heading = "Choice of tokens",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
-    pub(crate) repetition_penalty: f32,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use penwright::export::GgufType;
 
 /// Whose format is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,19 +25,6 @@ pub(crate) enum DtypeName {
     Bf16,
 }
 
-/// Types of numbers in a GGUF file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum TypeName {
-    F32,
-    F16,
-    Bf16,
-    #[value(name = "q8_0")]
-    Q8_0,
-    #[value(name = "q4_0")]
-    Q4_0,
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   penwright export runs/book --to hf book-gpt2
@@ -54,8 +43,9 @@ pub(crate) struct Export {
     #[arg(long, value_enum)]
     pub(crate) dtype: Option<DtypeName>,
     /// Numbers of the weights with --to gguf [default: f16]
-    #[arg(long = "type", value_enum, value_name = "TYPE")]
-    pub(crate) kind: Option<TypeName>,
+    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(value_parser = PossibleValuesParser::new(GgufType::NAMES).try_map(|name| name.parse::<GgufType>()))]
+    pub(crate) kind: Option<GgufType>,
     /// Replaces an earlier export in PATH
     #[arg(long)]
     pub(crate) force: bool,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::Choice;
+
 /// How the numbers of the weights are stored while writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Precision {
@@ -59,33 +61,11 @@ pub(crate) struct Generate {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
 
-    /// Below 1 likelier, above 1 bolder; 0 is --greedy [default: 0.8]
-    #[arg(long, value_name = "X", help_heading = "Choice of tokens", allow_negative_numbers = true)]
-    pub(crate) temperature: Option<f32>,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// The likeliest token always
     #[arg(long, help_heading = "Choice of tokens", conflicts_with = "temperature")]
     pub(crate) greedy: bool,
-    /// Only the N likeliest tokens; 0 for all [default: 0]
-    #[arg(long, value_name = "N", help_heading = "Choice of tokens")]
-    pub(crate) top_k: Option<usize>,
-    /// Only the likeliest tokens that together have probability X
-    #[arg(
-        long,
-        value_name = "X",
-        help_heading = "Choice of tokens",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
-    pub(crate) top_p: f32,
-    /// Only tokens at least X times as likely as the likeliest
-    #[arg(
-        long,
-        value_name = "X",
-        help_heading = "Choice of tokens",
-        default_value_t = 0.0,
-        allow_negative_numbers = true
-    )]
-    pub(crate) min_p: f32,
     /// Only the tokens nearest to the expected surprise that together have probability X
     #[arg(
         long,
@@ -95,15 +75,6 @@ pub(crate) struct Generate {
         allow_negative_numbers = true
     )]
     pub(crate) typical: f32,
-    /// Multiplies the log-probability of tokens that the text has already; 1 for none
-    #[arg(
-        long,
-        value_name = "X",
-        help_heading = "Choice of tokens",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
-    pub(crate) repetition_penalty: f32,
     /// No N tokens in a row come twice; 0 for no such rule
     #[arg(long, value_name = "N", help_heading = "Choice of tokens", default_value_t = 0)]
     pub(crate) no_repeat_ngram: usize,

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod chat;
+mod choice;
 mod compare;
 mod demo;
 mod doctor;
@@ -19,10 +20,11 @@ use clap::{Args, Parser, Subcommand};
 use crate::color::ColorChoice;
 
 pub(crate) use chat::Chat;
+pub(crate) use choice::Choice;
 pub(crate) use compare::Compare;
 pub(crate) use demo::Demo;
 pub(crate) use doctor::Doctor;
-pub(crate) use export::{DtypeName, Export, To, TypeName};
+pub(crate) use export::{DtypeName, Export, To};
 pub(crate) use generate::{Generate, Precision};
 pub(crate) use inspect::Inspect;
 pub(crate) use score::{By, Score};

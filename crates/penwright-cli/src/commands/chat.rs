@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use penwright::Error;
 use penwright::generate::{
-    Chat, ChatFormat, ChatOptions, FinishReason, Length, Markers, OnText, Reply, Sampling, chat_template, clean_prompt,
+    Chat, ChatFormat, ChatOptions, FinishReason, Length, Markers, OnText, Reply, chat_template, clean_prompt,
     read_history, write_history,
 };
 use penwright::run::Run;
@@ -29,15 +29,7 @@ const HELP: &str = "  /undo         take back the last exchange
   text\\         goes on in the next line; //text is a turn that begins with a slash";
 
 pub(super) fn run(cli: &Cli, args: &Args) -> Result<(), Failure> {
-    let sampling = Sampling {
-        temperature: args.temperature,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        min_p: args.min_p,
-        repetition_penalty: args.repetition_penalty,
-        seed: args.seed,
-        ..Sampling::default()
-    };
+    let sampling = args.choice.sampling(args.seed);
     sampling.check()?;
     if args.system_file.as_deref().is_some_and(|path| path.as_os_str() == "-") {
         return Err(Failure::Usage("--system-file: standard input has the turns; give a file".into()));

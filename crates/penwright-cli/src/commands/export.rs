@@ -7,7 +7,7 @@ use penwright::export::{Dtype, ExportOptions, Format, GgufType, export};
 use serde_json::json;
 
 use super::{Failure, locate, name};
-use crate::args::{Cli, DtypeName, Export, To, TypeName};
+use crate::args::{Cli, DtypeName, Export, To};
 use crate::live::Status;
 
 pub(super) fn run(cli: &Cli, args: &Export) -> Result<(), Failure> {
@@ -46,12 +46,6 @@ fn format(args: &Export) -> Result<Format, Failure> {
             Some(DtypeName::F16) => Dtype::F16,
             Some(DtypeName::Bf16) => Dtype::Bf16,
         })),
-        (To::Gguf, None, kind) => Ok(Format::Gguf(match kind {
-            Some(TypeName::F32) => GgufType::F32,
-            None | Some(TypeName::F16) => GgufType::F16,
-            Some(TypeName::Bf16) => GgufType::Bf16,
-            Some(TypeName::Q8_0) => GgufType::Q8_0,
-            Some(TypeName::Q4_0) => GgufType::Q4_0,
-        })),
+        (To::Gguf, None, kind) => Ok(Format::Gguf(kind.unwrap_or(GgufType::F16))),
     }
 }

@@ -73,15 +73,12 @@ pub(super) fn read_prompt(path: &Path) -> Result<String, Failure> {
 }
 
 fn sampling(args: &Generate) -> Sampling {
+    let chosen = args.choice.sampling(args.seed);
     Sampling {
-        temperature: if args.greedy { 0.0 } else { args.temperature.unwrap_or(Sampling::default().temperature) },
-        top_k: args.top_k.unwrap_or(0),
-        top_p: args.top_p,
-        min_p: args.min_p,
+        temperature: if args.greedy { 0.0 } else { chosen.temperature },
         typical: args.typical,
-        repetition_penalty: args.repetition_penalty,
         no_repeat_ngram: args.no_repeat_ngram,
-        seed: args.seed,
+        ..chosen
     }
 }
 

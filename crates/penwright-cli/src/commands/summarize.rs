@@ -26,8 +26,8 @@ pub(super) fn run(
         tokens: args.tokens.unwrap_or(paper.tokens),
         samples: args.samples,
         sampling: Sampling {
-            temperature: if args.greedy { 0.0 } else { args.temperature.unwrap_or(paper.sampling.temperature) },
-            top_k: args.top_k.unwrap_or(paper.sampling.top_k),
+            temperature: if args.greedy { 0.0 } else { args.choice.temperature.unwrap_or(paper.sampling.temperature) },
+            top_k: args.choice.top_k.unwrap_or(paper.sampling.top_k),
             ..sampling
         },
         stop: args.stop.clone(),

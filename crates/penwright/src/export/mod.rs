@@ -15,8 +15,8 @@ mod tensors;
 use std::path::Path;
 
 use crate::formats::gguf;
-use crate::model::{Gpt2, Params};
-use crate::run::{ModelConfig, Parts, Weights};
+use crate::model::Params;
+use crate::run::{ModelConfig, Parts, Weights, gpt2};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -104,9 +104,7 @@ fn weights(source: &Path) -> Result<(ModelConfig, Params, Tokenizer)> {
     let Parts { config, tokenizer, weights, adapter } = Parts::read(source)?;
     let params = match (weights, adapter, &config) {
         (Weights::Ngram(_), ..) => Params::default(),
-        (Weights::Neural(params), Some(adapter), ModelConfig::Gpt2(shape)) => {
-            Gpt2::with_params(shape.clone(), params)?.with_lora(adapter.lora).merged()
-        }
+        (Weights::Neural(params), adapter, ModelConfig::Gpt2(shape)) => gpt2(shape.clone(), params, adapter)?.merged(),
         (Weights::Neural(params), ..) => params,
     };
     Ok((config, params, tokenizer))

@@ -17,7 +17,7 @@ use crate::tokenizer::Tokenizer;
 
 pub use config::ModelConfig;
 pub use parts::tokenizer;
-pub(crate) use parts::{Parts, Weights};
+pub(crate) use parts::{Parts, Weights, gpt2};
 
 pub(crate) use crate::files::WEIGHTS;
 

@@ -129,13 +129,7 @@ impl Parts {
                 *model.params_mut() = params;
                 Ok(Box::new(model))
             }
-            ModelConfig::Gpt2(config) => {
-                let model = Gpt2::with_params(config, params)?;
-                Ok(Box::new(match self.adapter {
-                    Some(adapter) => model.with_lora(adapter.lora),
-                    None => model,
-                }))
-            }
+            ModelConfig::Gpt2(config) => Ok(Box::new(gpt2(config, params, self.adapter)?)),
             ModelConfig::Ngram(_) => Err(Error::Unsupported("an n-gram model has no weights".into())),
         }
     }
@@ -147,6 +141,15 @@ impl Parts {
             Weights::Neural(_) => Ok(self.trainable()?.into_model()),
         }
     }
+}
+
+/// A GPT-2 of its parts.
+pub(crate) fn gpt2(config: Gpt2Config, params: Params, adapter: Option<Adapter>) -> Result<Gpt2> {
+    let model = Gpt2::with_params(config, params)?;
+    Ok(match adapter {
+        Some(adapter) => model.with_lora(adapter.lora),
+        None => model,
+    })
 }
 
 /// Weights in the form that only Penwright writes.

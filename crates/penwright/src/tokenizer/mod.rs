@@ -196,7 +196,8 @@ impl Tokenizer {
         }
     }
 
-    /// Ids that are never to be generated, in ascending order: a character level's escape; special tokens other than end-of-text; ids without a token. The bytes and characters that spell a word are allowed.
+    /// Ids that are never to be generated, in ascending order: a character level's escape; special tokens other than
+    /// end-of-text; ids without a token. The bytes and characters that spell a word are allowed.
     pub fn suppressed(&self) -> &[u32] {
         match &self.inner {
             Inner::Char(_) => &[chars::ESCAPE],

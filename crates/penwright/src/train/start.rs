@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Settings, TrainOptions};
-use crate::files::create_dir;
+use crate::files::{checksum, create_dir};
 use crate::formats::peft;
 use crate::memory::free_memory;
-use crate::model::{Frozen, Gpt2, Lora, LoraConfig, Params, Trainable, Tuning};
-use crate::run::{self, ModelConfig, Parts, Weights, locate, save_weights};
+use crate::model::{Frozen, Gpt2, Lora, LoraConfig, Params, Tensor, Trainable, Tuning};
+use crate::run::{self, ModelConfig, Parts, Weights, gpt2, locate, save_weights};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -20,6 +19,8 @@ pub struct Base {
     /// As a person named it.
     pub name: String,
     path: PathBuf,
+    /// Of its weights, without adapters.
+    digest: String,
     /// What of it is trained.
     pub tuning: Tuning,
     /// Its own adapters and the name of their base, where it has any.
@@ -51,12 +52,14 @@ impl Start {
     pub fn from(name: &str, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<Self> {
         let path = locate(name, progress)?;
         let Parts { config, tokenizer, weights, adapter } = Parts::read(&path)?;
-        if matches!(weights, Weights::Ngram(_)) {
+        let Weights::Neural(params) = weights else {
             let problem = format!("{name} is an n-gram model, which is counted anew, not trained on; leave out --from");
             return Err(Error::setting("from", problem));
-        }
+        };
+        let values = |tensor: &Tensor| bytemuck::cast_slice(&params.data[tensor.range.clone()]);
+        let digest = checksum(&params.tensors.iter().map(values).collect::<Vec<_>>());
         let adapter = adapter.map(|adapter| (adapter.lora.config, adapter.base));
-        let base = Base { name: name.to_string(), path, tuning: Tuning::default(), adapter };
+        let base = Base { name: name.to_string(), path, digest, tuning: Tuning::default(), adapter };
         Ok(Start { config, tokenizer, base: Some(base) })
     }
 
@@ -78,10 +81,7 @@ impl Start {
                 None => Ok(()),
             };
         };
-        if frozen.layers > config.layers {
-            let problem = format!("{} is more than the base's {} blocks", frozen.layers, config.layers);
-            return Err(Error::setting("freeze-layers", problem));
-        }
+        frozen.check(config)?;
         let Some(lora) = &base.tuning.lora else { return Ok(()) };
         if frozen != Frozen::default() {
             let problem = "adapters leave all weights as they are; leave out --freeze-layers and --freeze-embeddings";
@@ -110,26 +110,22 @@ impl Start {
         if parts.config != self.config {
             return Err(Error::damaged(&base.path, "has become another model since it was read; start again"));
         }
-        let (Parts { config: ModelConfig::Gpt2(config), weights: Weights::Neural(params), adapter, .. }, lora) =
-            (parts, &base.tuning.lora)
-        else {
-            return Parts::read(&base.path)?.trainable();
+        let Parts { config: ModelConfig::Gpt2(config), weights: Weights::Neural(params), adapter, .. } = parts else {
+            return parts.trainable();
         };
-        let mut model = Gpt2::with_params(config.clone(), params)?;
-        if let Some(adapter) = adapter {
-            model = model.with_lora(adapter.lora);
-        }
-        if let Some(lora) = lora {
-            let continued = model.lora().is_some();
-            let model = if continued { model } else { model.with_lora(Lora::new(lora.clone(), &config, seed)?) };
-            return Ok(Box::new(model));
-        }
-        // In memory of its own, so that the file's pages are given back before training takes more.
-        let params = model.merged().compact();
-        drop(model);
-        let mut model = Gpt2::with_params(config, params)?;
-        model.freeze(base.tuning.frozen)?;
-        Ok(Box::new(model))
+        let model = gpt2(config.clone(), params, adapter)?;
+        Ok(Box::new(match &base.tuning.lora {
+            Some(_) if model.lora().is_some() => model,
+            Some(lora) => model.with_lora(Lora::new(lora.clone(), &config, seed)?),
+            None => {
+                // In memory of its own, so that the file's pages are given back before training takes more.
+                let params = model.merged().compact();
+                drop(model);
+                let mut model = Gpt2::with_params(config, params)?;
+                model.freeze(base.tuning.frozen)?;
+                model
+            }
+        }))
     }
 
     /// Number of parameters, new adapters included.
@@ -172,20 +168,11 @@ impl Start {
 
     /// What must be equal for a run to be resumed. Adapters need the base as it was; trained weights are in the
     /// checkpoint whole.
-    pub(super) fn fingerprint(&self) -> Result<Value> {
-        let Some(base) = &self.base else { return Ok(json!({"shape": self.config})) };
-        let digest = match Parts::read(&base.path)?.weights {
-            Weights::Neural(params) => {
-                let parts: Vec<u64> = params
-                    .tensors
-                    .iter()
-                    .map(|t| xxh3_64(bytemuck::cast_slice(&params.data[t.range.clone()])))
-                    .collect();
-                format!("{:016x}", xxh3_64(bytemuck::cast_slice(&parts)))
-            }
-            Weights::Ngram(_) => String::new(),
-        };
-        Ok(json!({"shape": self.config, "base": digest, "tuning": base.tuning}))
+    pub(super) fn fingerprint(&self) -> Value {
+        match &self.base {
+            Some(base) => json!({"shape": self.config, "base": base.digest, "tuning": base.tuning}),
+            None => json!({"shape": self.config}),
+        }
     }
 
     /// Creates the run directory with what does not change in training.

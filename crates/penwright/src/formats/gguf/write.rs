@@ -41,6 +41,12 @@ impl Kind {
     const ALL: [(Kind, &str); 5] =
         [(Kind::F32, "f32"), (Kind::F16, "f16"), (Kind::Bf16, "bf16"), (Kind::Q8_0, "q8_0"), (Kind::Q4_0, "q4_0")];
 
+    /// The names of all types, as they are read.
+    pub const NAMES: [&'static str; 5] = {
+        let [a, b, c, d, e] = Kind::ALL;
+        [a.1, b.1, c.1, d.1, e.1]
+    };
+
     /// llama.cpp's number for a file of this type.
     fn file_type(self) -> u32 {
         match self {

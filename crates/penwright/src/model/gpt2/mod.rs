@@ -44,12 +44,29 @@ pub struct Frozen {
 }
 
 impl Frozen {
+    /// Whether a tensor is left as it is, by its name.
+    fn covers(&self, name: &str) -> bool {
+        let Some(part) = name.strip_prefix("transformer.") else { return false };
+        let layer =
+            part.strip_prefix("h.").and_then(|rest| rest.split_once('.')).and_then(|(layer, _)| layer.parse().ok());
+        let embedding = part.starts_with("wte.") || part.starts_with("wpe.");
+        self.embeddings && embedding || layer.is_some_and(|layer: usize| layer < self.layers)
+    }
+
     /// Number of parameters that are left as they are.
     pub fn num_params(&self, config: &Gpt2Config) -> u64 {
-        let (c, inner) = (config.width as u64, config.inner() as u64);
-        let block = (4 * c + 2 * inner) * c + 9 * c + inner;
-        let embeddings = if self.embeddings { (config.vocab + config.context) as u64 * c } else { 0 };
-        self.layers as u64 * block + embeddings
+        let covered = config.tensors().into_iter().filter(|(name, _)| self.covers(name));
+        covered.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// # Errors
+    /// When there are not so many blocks.
+    pub(crate) fn check(&self, config: &Gpt2Config) -> Result<()> {
+        if self.layers > config.layers {
+            let problem = format!("{} is more than the model's {} blocks", self.layers, config.layers);
+            return Err(Error::setting("freeze-layers", problem));
+        }
+        Ok(())
     }
 }
 
@@ -171,18 +188,12 @@ impl Gpt2 {
     /// Leaves some parts as they are when the rest is trained.
     ///
     /// # Errors
-    /// When nothing would be left to train.
+    /// When there are not so many blocks.
     pub fn freeze(&mut self, frozen: Frozen) -> Result<()> {
-        if frozen.layers > self.config.layers {
-            let problem = format!("{} is more than the model's {} blocks", frozen.layers, self.config.layers);
-            return Err(Error::setting("freeze-layers", problem));
-        }
+        frozen.check(&self.config)?;
         self.frozen = frozen;
-        let blocks: Vec<String> = (0..frozen.layers).map(|l| format!("transformer.h.{l}.")).collect();
         for tensor in &mut self.params.tensors {
-            let embedding = tensor.name.starts_with("transformer.wte.") || tensor.name.starts_with("transformer.wpe.");
-            let block = blocks.iter().any(|block| tensor.name.starts_with(block));
-            tensor.frozen = frozen.embeddings && embedding || block;
+            tensor.frozen = frozen.covers(&tensor.name);
         }
         Ok(())
     }
