@@ -47,10 +47,22 @@ const GELU_CUBIC: f32 = 0.044_715;
 
 #[inline(always)]
 fn gelu_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        let t = tanh_by::<FMA>(GELU_SCALE * fma::<FMA>(GELU_CUBIC * x * x, x, x));
-        *y = fma::<FMA>(0.5 * x, t, 0.5 * x);
-    }
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y = gelu_of::<FMA>(x));
+}
+
+#[inline(always)]
+pub(crate) fn gelu_of<const FMA: bool>(x: f32) -> f32 {
+    let t = tanh_by::<FMA>(GELU_SCALE * fma::<FMA>(GELU_CUBIC * x * x, x, x));
+    fma::<FMA>(0.5 * x, t, 0.5 * x)
+}
+
+/// The derivative of GELU.
+#[inline(always)]
+pub(crate) fn gelu_slope<const FMA: bool>(x: f32) -> f32 {
+    let square = x * x;
+    let t = tanh_by::<FMA>(GELU_SCALE * fma::<FMA>(GELU_CUBIC * square, x, x));
+    let slope = GELU_SCALE * fma::<FMA>(3.0 * GELU_CUBIC, square, 1.0);
+    fma::<FMA>(0.5 * x * slope, fma::<FMA>(-t, t, 1.0), fma::<FMA>(0.5, t, 0.5))
 }
 
 dispatched! {
@@ -60,12 +72,7 @@ dispatched! {
 
 #[inline(always)]
 fn gelu_backward_body<const FMA: bool>(x: &[f32], d: &mut [f32]) {
-    for (d, &x) in d.iter_mut().zip(x) {
-        let square = x * x;
-        let t = tanh_by::<FMA>(GELU_SCALE * fma::<FMA>(GELU_CUBIC * square, x, x));
-        let slope = GELU_SCALE * fma::<FMA>(3.0 * GELU_CUBIC, square, 1.0);
-        *d *= fma::<FMA>(0.5 * x * slope, fma::<FMA>(-t, t, 1.0), fma::<FMA>(0.5, t, 0.5));
-    }
+    d.iter_mut().zip(x).for_each(|(d, &x)| *d *= gelu_slope::<FMA>(x));
 }
 
 /// Mean and `1 / √(variance + ε)`.
@@ -230,11 +237,16 @@ dispatched! {
 
 #[inline(always)]
 fn dropout_body<const FMA: bool>(x: &mut [f32], key: u64, first: u64, rate: f32) {
-    let kept = 1.0 / (1.0 - rate);
     for (i, x) in x.iter_mut().enumerate() {
-        let uniform = (random(key, first + i as u64) >> 40) as i32 as f32 / (1u64 << 24) as f32;
-        *x *= if uniform < rate { 0.0 } else { kept };
+        *x *= kept(random(key, first + i as u64), rate);
     }
+}
+
+/// The factor of dropout by a random number.
+#[inline(always)]
+pub(crate) fn kept(random: u64, rate: f32) -> f32 {
+    let uniform = (random >> 40) as i32 as f32 / (1u64 << 24) as f32;
+    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
 }
 
 /// The constants of one AdamW step.

@@ -137,12 +137,12 @@ impl Attention {
                     &*p
                 };
                 let weights = Matrix::strided(weights, n, seen, width);
-                product_here(&mut dqkv.group(2).rows_mut(0, seen), init, weights.t(), dout);
+                product_here::<f32, _, _>(&mut dqkv.group(2).rows_mut(0, seen), init, weights.t(), dout);
                 // dq = ds k; dk += dsᵀ q
                 kernels::softmax_backward(p, dp, width, self.scale);
                 let ds = Matrix::strided(dp, n, seen, width);
                 work.keys.multiply(&mut dqkv.group(0).rows_mut(first, n), Init::Zero, ds, 0);
-                product_here(&mut dqkv.group(1).rows_mut(0, seen), init, ds.t(), q);
+                product_here::<f32, _, _>(&mut dqkv.group(1).rows_mut(0, seen), init, ds.t(), q);
             }
             WORK.set(work);
         });
