@@ -231,7 +231,7 @@ impl Gpt2 {
         let dy = place.at(2).masked(dx, branch);
         self.linear_backward((l, Part::AttentionOut), grads, (&inside.attended, dy), d, lora);
         let dqkv = &mut wide[..rows * 3 * c];
-        self.attention(l, time).backward(&inside.qkv, &inside.logs, d, dqkv, place.at(1));
+        self.attention(l, time).backward(&inside.qkv, &inside.attended, &inside.logs, d, dqkv, place.at(1));
         self.linear_backward((l, Part::Qkv), grads, (&inside.norm1, dqkv), d, lora);
         norm1.backward_add(p, norms.then_some(&mut *grads), x, d, dx, sums);
     }
