@@ -59,6 +59,11 @@ pub enum Output<'a, E: Element> {
 }
 
 impl<'a, E: Packable> Output<'a, E> {
+    /// [`Output::Sums`], where the kind of number is to be named.
+    pub fn sums(c: &'a mut [f32], init: Init<'a>) -> Self {
+        Output::Sums { c, init }
+    }
+
     /// Panics when a slice is too short.
     pub(super) fn sink(self, rows: usize, n: usize) -> Sink<'a, E> {
         let fits = |len: usize| assert!(len >= rows * n, "output is too short");
