@@ -47,6 +47,11 @@ impl Dropout {
         }
     }
 
+    /// The mask of elements of which the first has the index `first`, or none.
+    pub(crate) fn mask(self, first: usize) -> Option<kernels::Mask> {
+        self.is_on().then_some(kernels::Mask { key: self.key, first: first as u64, rate: self.rate })
+    }
+
     /// `y ← dropout(y) + x`: the end of a residual branch.
     pub(crate) fn residual(self, y: &mut [f32], x: &[f32]) {
         each((chunks_mut(y, TASK), chunks(x, TASK)), |task, (y, x)| {
