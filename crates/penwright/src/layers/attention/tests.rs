@@ -1,7 +1,7 @@
 //! Forward and backward against plain sums in double precision.
 
 use super::*;
-use penwright_kernels::{Bf16, team};
+use penwright_kernels::{Bf16, random, team};
 use proptest::prelude::*;
 
 /// Values in double precision, and how far from each a computation in the kind of number may be.
@@ -40,7 +40,7 @@ struct Inputs<E> {
 
 fn inputs<E: Factor>(shape: Attention, texts: usize, seed: u64) -> Inputs<E> {
     let c = shape.heads * shape.head_width;
-    let value = |i: usize| E::of((kernels::random(seed, i as u64) >> 40) as f32 / (1u32 << 22) as f32 - 2.0);
+    let value = |i: usize| E::of((random(seed, i as u64) >> 40) as f32 / (1u32 << 22) as f32 - 2.0);
     let n = texts * shape.time * c;
     Inputs { qkv: (0..3 * n).map(value).collect(), dout: (3 * n..4 * n).map(value).collect(), texts }
 }
