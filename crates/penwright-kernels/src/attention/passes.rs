@@ -43,6 +43,14 @@ fn word<E: Element>(first: f32, second: f32) -> u32 {
     if E::GROUP == 1 { first.to_bits() } else { rounded(first) >> 16 | rounded(second) & 0xFFFF_0000 }
 }
 
+/// A loop, for the methods of arrays are not always inlined.
+#[inline(always)]
+fn round<E: Element, const N: usize>(from: &[f32; N], to: &mut [E; N]) {
+    for j in 0..N {
+        to[j] = E::of(from[j]);
+    }
+}
+
 /// What softmax makes of a panel's scores: for each query.
 pub(super) struct Softmax<'a> {
     /// `max + ln Σ`.
@@ -106,7 +114,9 @@ fn softmax_of<E: Element, const FMA: bool, const W: usize>(
             max[j] = if j >= hidden && row[j] > max[j] { row[j] } else { max[j] };
         }
     }
-    let max = max.map(|max| max * scale);
+    for max in &mut max {
+        *max *= scale;
+    }
     let mut sums = [0.0; W];
     let (before, diagonal) = weights.split_at_mut(whole / E::GROUP);
     for (g, to) in before.iter_mut().enumerate() {
@@ -248,10 +258,10 @@ fn gradients_of<E: Element, const FMA: bool, const W: usize>(
                 row[j] = p[j] * fma::<FMA>(dp[j], slope[j], -deltas[j]);
             }
             if let Some(to) = to.weights[at * to.stride..].first_chunk_mut::<W>() {
-                *to = weights.map(E::of);
+                round(&weights, to);
             }
             if let Some(to) = to.ds[at * to.stride..].first_chunk_mut::<W>() {
-                *to = row.map(E::of);
+                round(row, to);
             }
         }
         if E::GROUP > 1
@@ -315,7 +325,13 @@ fn finish_body<E: Element, const FMA: bool>(sums: &[f32], stride: usize, factors
         let [to] = to.row(i);
         let sums = &sums[i * stride..][..to.len()];
         let ((to, to_rest), (sums, rest)) = (to.as_chunks_mut::<LANES>(), sums.as_chunks::<LANES>());
-        to.iter_mut().zip(sums).for_each(|(to, sums)| *to = sums.map(|x| E::of(x * factor)));
+        for (to, sums) in to.iter_mut().zip(sums) {
+            let mut values = [0.0; LANES];
+            for j in 0..LANES {
+                values[j] = sums[j] * factor;
+            }
+            round(&values, to);
+        }
         to_rest.iter_mut().zip(rest).for_each(|(to, x)| *to = E::of(x * factor));
     }
 }
