@@ -1,0 +1,157 @@
+//! Factors laid out as the tiles read them. What [`Packable`] does for any matrix is here done in registers for whole
+//! vectors: these matrices are so small that laying them out takes its share of the time.
+
+use crate::bf16::Element;
+use crate::isa::{Isa, dispatched};
+use crate::matmul::{Aligned, Matrix, Packable};
+use crate::tile::panel;
+
+dispatched! {
+    /// Rows of a matrix one after the other, each filled up with zeros to whole groups.
+    pub(super) fn lay_out<E: Element>(from: Matrix<'_, E>, to: &mut [E]) = lay_out_body;
+}
+
+#[inline(always)]
+fn lay_out_body<E: Element, const FMA: bool>(from: Matrix<'_, E>, to: &mut [E]) {
+    const LANES: usize = 32;
+    let (cols, wide) = (from.cols, from.cols.next_multiple_of(E::GROUP));
+    for (i, to) in to.chunks_exact_mut(wide).enumerate().take(from.rows) {
+        let ((to, to_rest), (from, rest)) = (to.as_chunks_mut::<LANES>(), from.row(i).as_chunks::<LANES>());
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        to_rest.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        to_rest.iter_mut().skip(cols % LANES).for_each(|to| *to = E::default());
+    }
+}
+
+/// Panels of a matrix's columns, groups of rows side by side; how many elements a panel takes.
+pub(super) fn lay_panels<E: Packable>(isa: Isa, from: Matrix<'_, E>, to: &mut Aligned) -> usize {
+    let (width, rows) = (panel(isa), from.rows.next_multiple_of(E::GROUP));
+    let one = rows * width;
+    let to = to.take::<E>(from.cols.div_ceil(width) * one);
+    #[cfg(target_arch = "x86_64")]
+    if isa >= Isa::Avx512 && E::GROUP == 2 && width == 32 && from.cols.is_multiple_of(32) && from.cols > 0 {
+        for row in (0..from.rows).step_by(2) {
+            let (first, second) = (from.row(row), (row + 1 < from.rows).then(|| from.row(row + 1)));
+            for (i, first) in first.chunks_exact(32).enumerate() {
+                let second = second.map_or(std::ptr::null(), |second| second[32 * i..][..32].as_ptr());
+                let to = to[i * one + row * 32..][..64].as_mut_ptr();
+                // SAFETY: the processor has AVX-512; elements are two bytes long when a group is two of them; the
+                // slices have shown that 32 elements can be read and 64 written.
+                unsafe { interleave(first.as_ptr().cast(), second.cast(), to.cast()) }
+            }
+        }
+        return one;
+    }
+    E::pack_panels(from, to, width);
+    one
+}
+
+/// 32 pairs of the elements of two rows, or of one and zeros when the second is null.
+///
+/// # Safety
+/// The processor has AVX-512; 32 elements can be read from the pointers that are not null, and 64 written.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn interleave(first: *const u16, second: *const u16, to: *mut u16) {
+    use std::arch::x86_64::*;
+    // Element i of the first row and of the second, whose index has the sixth bit set.
+    const fn pairs(from: u16) -> [u16; 32] {
+        let (mut index, mut i) = ([0; 32], 0);
+        while i < 32 {
+            index[i as usize] = from + i / 2 + i % 2 * 32;
+            i += 1;
+        }
+        index
+    }
+    const LOWER: [u16; 32] = pairs(0);
+    const UPPER: [u16; 32] = pairs(16);
+    // SAFETY: promised by the caller; the indices are as long as a vector.
+    unsafe {
+        let a = _mm512_loadu_si512(first.cast());
+        let b = if second.is_null() { _mm512_setzero_si512() } else { _mm512_loadu_si512(second.cast()) };
+        let (lower, upper) = (_mm512_loadu_si512(LOWER.as_ptr().cast()), _mm512_loadu_si512(UPPER.as_ptr().cast()));
+        _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi16(a, lower, b));
+        _mm512_storeu_si512(to.add(32).cast(), _mm512_permutex2var_epi16(a, upper, b));
+    }
+}
+
+/// A panel for each `width` rows of a matrix, its columns as the inner dimension; how many elements a panel takes.
+pub(super) fn lay_transposed<E: Packable>(isa: Isa, from: Matrix<'_, E>, to: &mut Aligned) -> usize {
+    let width = panel(isa);
+    let (rows, one) = (from.rows, from.cols.next_multiple_of(E::GROUP) * width);
+    for (i, to) in to.take::<E>(rows.div_ceil(width) * one).chunks_exact_mut(one.max(1)).enumerate() {
+        let rows = from.rows(i * width, width.min(rows - i * width));
+        if !transpose(isa, rows, to, width) {
+            E::pack_panels(rows.t(), to, width);
+        }
+    }
+    one
+}
+
+/// `[width, words of a row]` to `[words of a row][width]`, where a word holds a group of elements. Whether it was done:
+/// only whole squares are, where there are vectors for it.
+fn transpose<E: Packable>(isa: Isa, from: Matrix<'_, E>, to: &mut [E], width: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if isa >= Isa::Avx512 {
+        let words = from.cols / E::GROUP;
+        let whole = from.rows == width && width.is_multiple_of(16) && from.cols.is_multiple_of(16 * E::GROUP);
+        if !whole || to.len() < words * width {
+            return false;
+        }
+        let to: &mut [u32] = bytemuck::cast_slice_mut(to);
+        for row in (0..width).step_by(16) {
+            let rows: [&[E]; 16] = std::array::from_fn(|i| from.row(row + i));
+            for word in (0..words).step_by(16) {
+                let rows = rows.map(|row| row[word * E::GROUP..][..16 * E::GROUP].as_ptr().cast::<u32>());
+                let to = &mut to[word * width + row..][..15 * width + 16];
+                // SAFETY: the processor has AVX-512; 16 words of every row can be read, and 16 vectors `width` words
+                // apart written, as the slices have shown.
+                unsafe { square(rows, to.as_mut_ptr(), width) }
+            }
+        }
+        return true;
+    }
+    let _ = (isa, from, to, width);
+    false
+}
+
+/// # Safety
+/// The processor has AVX-512; 16 words can be read from each pointer, and 16 written at each multiple of `width`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn square(rows: [*const u32; 16], to: *mut u32, width: usize) {
+    use std::arch::x86_64::*;
+    // SAFETY: promised by the caller.
+    let r = rows.map(|row| unsafe { _mm512_loadu_si512(row.cast()) });
+    // Pairs of rows, then fours, in each quarter of a vector.
+    let zero = _mm512_setzero_si512();
+    let (mut two, mut four, mut eight) = ([zero; 16], [zero; 16], [zero; 16]);
+    for i in 0..8 {
+        two[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+        two[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+    }
+    for i in 0..4 {
+        let rows = &two[4 * i..4 * i + 4];
+        four[4 * i] = _mm512_unpacklo_epi64(rows[0], rows[2]);
+        four[4 * i + 1] = _mm512_unpackhi_epi64(rows[0], rows[2]);
+        four[4 * i + 2] = _mm512_unpacklo_epi64(rows[1], rows[3]);
+        four[4 * i + 3] = _mm512_unpackhi_epi64(rows[1], rows[3]);
+    }
+    // four[4 i + c]: rows 4 i … 4 i + 3 of columns c, 4 + c, 8 + c, 12 + c. The quarters change places.
+    for c in 0..4 {
+        for half in 0..2 {
+            let (a, b) = (four[8 * half + c], four[8 * half + 4 + c]);
+            eight[8 * half + c] = _mm512_shuffle_i32x4::<0x88>(a, b);
+            eight[8 * half + 4 + c] = _mm512_shuffle_i32x4::<0xDD>(a, b);
+        }
+    }
+    // eight[8 h + c]: columns c and 8 + c of rows 8 h … ; eight[8 h + 4 + c]: columns 4 + c and 12 + c.
+    for c in 0..8 {
+        let (a, b) = (eight[c], eight[8 + c]);
+        // SAFETY: promised by the caller.
+        unsafe {
+            _mm512_storeu_si512(to.add(c * width).cast(), _mm512_shuffle_i32x4::<0x88>(a, b));
+            _mm512_storeu_si512(to.add((8 + c) * width).cast(), _mm512_shuffle_i32x4::<0xDD>(a, b));
+        }
+    }
+}
