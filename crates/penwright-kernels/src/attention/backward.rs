@@ -94,7 +94,7 @@ impl<E: Factor> CausalHead<'_, E> {
                 };
                 passes::gradients(
                     Panel { first: column, width },
-                    &scores[..rows_seen * width],
+                    &mut scores[..rows_seen * width],
                     &dscores[..rows_seen * width],
                     kept,
                     self.scale,

@@ -33,7 +33,7 @@ impl<E: Factor> CausalHead<'_, E> {
             let kept = self.kept(&mut work.kept, (first, width), (0, seen));
             let grouped = &mut weights[..seen.next_multiple_of(E::GROUP) * width];
             let to = Softmax { logs: &mut logs[first..seen], inverses };
-            passes::softmax(panel, &scores[..seen * width], kept, self.scale, grouped, to);
+            passes::softmax(panel, &mut scores[..seen * width], kept, self.scale, grouped, to);
             let weights = &*weights;
             for (query, rows) in tiles(isa, n) {
                 let a = Left { data: &weights[query * E::GROUP..], row: E::GROUP, group: width * E::GROUP };

@@ -16,10 +16,11 @@ fn lay_out_body<E: Element, const FMA: bool>(from: Matrix<'_, E>, to: &mut [E]) 
     const LANES: usize = 32;
     let (cols, wide) = (from.cols, from.cols.next_multiple_of(E::GROUP));
     for (i, to) in to.chunks_exact_mut(wide).enumerate().take(from.rows) {
+        let (to, filling) = to.split_at_mut(cols);
         let ((to, to_rest), (from, rest)) = (to.as_chunks_mut::<LANES>(), from.row(i).as_chunks::<LANES>());
         to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
         to_rest.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        to_rest.iter_mut().skip(cols % LANES).for_each(|to| *to = E::default());
+        filling.iter_mut().for_each(|to| *to = E::default());
     }
 }
 
@@ -122,13 +123,14 @@ fn transpose<E: Packable>(isa: Isa, from: Matrix<'_, E>, to: &mut [E], width: us
 unsafe fn square(rows: [*const u32; 16], to: *mut u32, width: usize) {
     use std::arch::x86_64::*;
     // SAFETY: promised by the caller.
-    let r = rows.map(|row| unsafe { _mm512_loadu_si512(row.cast()) });
+    let load = |row: *const u32| unsafe { _mm512_loadu_si512(row.cast()) };
     // Pairs of rows, then fours, in each quarter of a vector.
     let zero = _mm512_setzero_si512();
     let (mut two, mut four, mut eight) = ([zero; 16], [zero; 16], [zero; 16]);
     for i in 0..8 {
-        two[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-        two[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        let (a, b) = (load(rows[2 * i]), load(rows[2 * i + 1]));
+        two[2 * i] = _mm512_unpacklo_epi32(a, b);
+        two[2 * i + 1] = _mm512_unpackhi_epi32(a, b);
     }
     for i in 0..4 {
         let rows = &two[4 * i..4 * i + 4];

@@ -1,6 +1,6 @@
 //! The arithmetic between the products: strips of scores with keys down and a panel of queries across.
 
-use crate::bf16::{Element, rounded};
+use crate::bf16::Element;
 use crate::isa::dispatched;
 use crate::math::{fma, random, total};
 use crate::matmul::Matrix;
@@ -14,13 +14,13 @@ pub(super) struct Panel {
     pub(super) width: usize,
 }
 
-/// `2^t` for `t ≤ 127`, nearly zero below −126: in f32 to 2e-7, else to 3e-6, far below the rounding of a bfloat16.
+/// `2^t` for `t ≤ 127`, zero below −126.5: in f32 to 2e-7, else to 3e-6, far below the rounding of a bfloat16.
 #[inline(always)]
 fn power<E: Element, const FMA: bool>(t: f32) -> f32 {
     // Adding 1.5 · 2^23 rounds to an integer and leaves it in the low bits of the sum, here with an exponent's bias.
     const ROUND: f32 = 12_582_912.0 + 127.0;
     // NaN stays.
-    let t = if t < -126.0 { -126.0 } else { t };
+    let t = if t < -127.0 { -127.0 } else { t };
     let sum = t + ROUND;
     let r = t - (sum - ROUND);
     // Polynomials of the least relative error for |r| ≤ 1/2 among those that are 1 at 0.
@@ -40,7 +40,24 @@ fn power<E: Element, const FMA: bool>(t: f32) -> f32 {
 /// The values of a group's rows as words: one f32, or a pair of bfloat16 of which the first is the lower half.
 #[inline(always)]
 fn word<E: Element>(first: f32, second: f32) -> u32 {
-    if E::GROUP == 1 { first.to_bits() } else { rounded(first) >> 16 | rounded(second) & 0xFFFF_0000 }
+    if E::GROUP == 1 { first.to_bits() } else { near(first) >> 16 | near(second) & 0xFFFF_0000 }
+}
+
+/// As [`crate::bf16::rounded`], for numbers that arithmetic has made: their NaN need no care.
+#[inline(always)]
+fn near(x: f32) -> u32 {
+    let bits = x.to_bits();
+    bits.wrapping_add(0x7FFF + (bits >> 16 & 1))
+}
+
+/// Hides the future in a strip: scores of keys that a query does not see become −∞, whose weight is zero.
+#[inline(always)]
+fn hide<const W: usize>(first: usize, scores: &mut [[f32; W]]) {
+    for (hidden, row) in scores.iter_mut().skip(first).enumerate() {
+        for j in 0..W {
+            row[j] = if (j as i32) < hidden as i32 { f32::NEG_INFINITY } else { row[j] };
+        }
+    }
 }
 
 /// A loop, for the methods of arrays are not always inlined.
@@ -65,7 +82,7 @@ dispatched! {
     /// weights before dropout.
     pub(super) fn softmax<E: Element>(
         panel: Panel,
-        scores: &[f32],
+        scores: &mut [f32],
         kept: &[f32],
         scale: f32,
         weights: &mut [E],
@@ -76,7 +93,7 @@ dispatched! {
 #[inline(always)]
 fn softmax_body<E: Element, const FMA: bool>(
     panel: Panel,
-    scores: &[f32],
+    scores: &mut [f32],
     kept: &[f32],
     scale: f32,
     weights: &mut [E],
@@ -91,64 +108,38 @@ fn softmax_body<E: Element, const FMA: bool>(
 #[inline(always)]
 fn softmax_of<E: Element, const FMA: bool, const W: usize>(
     first: usize,
-    scores: &[f32],
+    scores: &mut [f32],
     kept: &[f32],
     scale: f32,
     weights: &mut [E],
     out: Softmax<'_>,
 ) {
     let scale = scale * std::f32::consts::LOG2_E;
-    let (scores, kept, weights) =
-        (scores.as_chunks::<W>().0, kept.as_chunks::<W>().0, bytemuck::cast_slice_mut(weights).as_chunks_mut::<W>().0);
-    // Keys that all queries see come first.
-    let whole = scores.len().min(first + 1) / E::GROUP * E::GROUP;
+    let (scores, kept, weights) = (
+        scores.as_chunks_mut::<W>().0,
+        kept.as_chunks::<W>().0,
+        bytemuck::cast_slice_mut(weights).as_chunks_mut::<W>().0,
+    );
+    hide(first, scores);
     let mut max = [f32::NEG_INFINITY; W];
-    for row in &scores[..whole] {
+    for row in &*scores {
         for j in 0..W {
             max[j] = if row[j] > max[j] { row[j] } else { max[j] };
-        }
-    }
-    for (at, row) in scores.iter().enumerate().skip(whole) {
-        let hidden = at.saturating_sub(first);
-        for j in 0..W {
-            max[j] = if j >= hidden && row[j] > max[j] { row[j] } else { max[j] };
         }
     }
     for max in &mut max {
         *max *= scale;
     }
     let mut sums = [0.0; W];
-    let (before, diagonal) = weights.split_at_mut(whole / E::GROUP);
-    for (g, to) in before.iter_mut().enumerate() {
+    for (g, to) in weights.iter_mut().enumerate() {
         let mut rows = [[0.0; W]; 2];
         for (i, row) in rows.iter_mut().enumerate().take(E::GROUP) {
-            let from = &scores[g * E::GROUP + i];
+            let Some(from) = scores.get(g * E::GROUP + i) else { continue };
             for j in 0..W {
                 row[j] = power::<E, FMA>(fma::<FMA>(from[j], scale, -max[j]));
                 sums[j] += row[j];
             }
             if let Some(kept) = kept.get(g * E::GROUP + i) {
-                for j in 0..W {
-                    row[j] *= kept[j];
-                }
-            }
-        }
-        for j in 0..W {
-            to[j] = word::<E>(rows[0][j], rows[1][j]);
-        }
-    }
-    for (g, to) in diagonal.iter_mut().enumerate() {
-        let mut rows = [[0.0; W]; 2];
-        for (i, row) in rows.iter_mut().enumerate().take(E::GROUP) {
-            let at = whole + g * E::GROUP + i;
-            let Some(from) = scores.get(at) else { continue };
-            let hidden = at.saturating_sub(first);
-            for j in 0..W {
-                let weight = power::<E, FMA>(fma::<FMA>(from[j], scale, -max[j]));
-                row[j] = if j >= hidden { weight } else { 0.0 };
-                sums[j] += row[j];
-            }
-            if let Some(kept) = kept.get(at) {
                 for j in 0..W {
                     row[j] *= kept[j];
                 }
@@ -189,7 +180,7 @@ dispatched! {
     /// `ds = p (kept · dp − Σ dout · out) · scale`.
     pub(super) fn gradients<E: Element>(
         panel: Panel,
-        scores: &[f32],
+        scores: &mut [f32],
         dscores: &[f32],
         kept: &[f32],
         scale: f32,
@@ -201,7 +192,7 @@ dispatched! {
 #[inline(always)]
 fn gradients_body<E: Element, const FMA: bool>(
     panel: Panel,
-    scores: &[f32],
+    scores: &mut [f32],
     dscores: &[f32],
     kept: &[f32],
     scale: f32,
@@ -217,7 +208,7 @@ fn gradients_body<E: Element, const FMA: bool>(
 #[inline(always)]
 fn gradients_of<E: Element, const FMA: bool, const W: usize>(
     first: usize,
-    scores: &[f32],
+    scores: &mut [f32],
     dscores: &[f32],
     kept: &[f32],
     scale: f32,
@@ -225,7 +216,8 @@ fn gradients_of<E: Element, const FMA: bool, const W: usize>(
     to: Gradients<'_, E>,
 ) {
     let base = scale * std::f32::consts::LOG2_E;
-    let (scores, dscores, kept) = (scores.as_chunks::<W>().0, dscores.as_chunks::<W>().0, kept.as_chunks::<W>().0);
+    let (scores, dscores, kept) = (scores.as_chunks_mut::<W>().0, dscores.as_chunks::<W>().0, kept.as_chunks::<W>().0);
+    hide(first, scores);
     let (Some(logs), Some(deltas)) = (columns.logs.first_chunk::<W>(), columns.deltas.first_chunk::<W>()) else {
         return;
     };
@@ -238,11 +230,6 @@ fn gradients_of<E: Element, const FMA: bool, const W: usize>(
             let mut p = [0.0; W];
             for j in 0..W {
                 p[j] = power::<E, FMA>(fma::<FMA>(s[j], base, -logs[j]));
-            }
-            if at > first {
-                for j in 0..W {
-                    p[j] = if j >= at - first { p[j] } else { 0.0 };
-                }
             }
             let mut weights = p;
             let mut slope = [0.0; W];
