@@ -13,6 +13,8 @@ mod backward;
 mod forward;
 mod layout;
 mod passes;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::cell::RefCell;
 

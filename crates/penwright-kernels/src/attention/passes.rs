@@ -1,11 +1,14 @@
 //! The arithmetic between the products: strips of scores with keys down and a panel of queries across.
 
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 use crate::bf16::Element;
-use crate::isa::dispatched;
+use crate::isa::{Isa, dispatched, isa};
 use crate::math::{fma, random, total};
 use crate::matmul::Matrix;
 use crate::parts::BlockMut;
 use crate::rows::kept as dropped;
+use crate::tile::MAX_PANEL;
 
 /// A panel of queries as a strip of keys counts: the strip's key k is seen by the queries from `k − first` on.
 #[derive(Clone, Copy)]
@@ -76,17 +79,76 @@ pub(super) struct Softmax<'a> {
     pub(super) inverses: &'a mut [f32],
 }
 
+/// Scores `[keys, width]` to the weights `exp(scale · score − max)`, zero in the future, with groups of keys side by
+/// side, `[groups, width][group]`; with factors of dropout `[keys, width]`, if there are any. The sums are of the
+/// weights before dropout.
+pub(super) fn softmax<E: Element>(
+    panel: Panel,
+    scores: &mut [f32],
+    kept: &[f32],
+    scale: f32,
+    weights: &mut [E],
+    out: Softmax<'_>,
+) {
+    let mut columns = [[0.0; MAX_PANEL]; 2];
+    if pairs_itself::<E>(panel.width) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has the instructions.
+        unsafe {
+            x86::softmax(panel.first, scores, kept, scale, bytemuck::cast_slice_mut(weights), &mut columns);
+        }
+    } else {
+        softmax_plain(panel, scores, kept, scale, weights, &mut columns);
+    }
+    let [max, sums] = &mut columns;
+    out.inverses.iter_mut().zip(&*sums).for_each(|(inverse, sum)| *inverse = 1.0 / sum);
+    logarithms(max, sums);
+    out.logs.iter_mut().zip(&*sums).for_each(|(log, sum)| *log = *sum);
+}
+
+/// Whether the passes of `x86` are for this processor and kind of number.
+fn pairs_itself<E: Element>(width: usize) -> bool {
+    cfg!(target_arch = "x86_64") && E::GROUP == 2 && isa() == Isa::Avx512Bf16 && width == MAX_PANEL
+}
+
 dispatched! {
-    /// Scores `[keys, width]` to the weights `exp(scale · score − max)`, zero in the future, groups of keys
-    /// side by side, `[groups, width][group]`; with factors of dropout `[keys, width]`, if there are any. The sums are of the
-    /// weights before dropout.
-    pub(super) fn softmax<E: Element>(
+    /// Maxima in base 2 and sums to `max + ln Σ`, in place of the sums.
+    fn logarithms(max: &[f32; MAX_PANEL], sums: &mut [f32; MAX_PANEL]) = logarithms_body;
+}
+
+#[inline(always)]
+fn logarithms_body<const FMA: bool>(max: &[f32; MAX_PANEL], sums: &mut [f32; MAX_PANEL]) {
+    for j in 0..MAX_PANEL {
+        sums[j] = fma::<FMA>(max[j], std::f32::consts::LN_2, ln_by::<FMA>(sums[j]));
+    }
+}
+
+/// The natural logarithm of a normal number greater than zero, to 1e-7 absolute or relative.
+#[inline(always)]
+fn ln_by<const FMA: bool>(x: f32) -> f32 {
+    // x = 2^n · m with m from 3/4 to 3/2; ln m = 2 artanh s, s = (m − 1) / (m + 1).
+    let bits = x.to_bits().wrapping_sub(0x3F40_0000).cast_signed();
+    let n = (bits >> 23) as f32;
+    let m = f32::from_bits(x.to_bits().wrapping_sub((bits & 0xFF80_0000_u32.cast_signed()).cast_unsigned()));
+    let s = (m - 1.0) / (m + 1.0);
+    let square = s * s;
+    let mut p = 2.0 / 9.0;
+    for coefficient in [2.0 / 7.0, 0.4, 2.0 / 3.0, 2.0] {
+        p = fma::<FMA>(p, square, coefficient);
+    }
+    // NaN stays.
+    fma::<FMA>(n, std::f32::consts::LN_2, p * s) + 0.0 * x
+}
+
+dispatched! {
+    /// Without the logarithms: the maxima, scaled, in base 2, and the sums.
+    fn softmax_plain<E: Element>(
         panel: Panel,
         scores: &mut [f32],
         kept: &[f32],
         scale: f32,
         weights: &mut [E],
-        out: Softmax<'_>,
+        out: &mut [[f32; MAX_PANEL]; 2],
     ) = softmax_body;
 }
 
@@ -97,7 +159,7 @@ fn softmax_body<E: Element, const FMA: bool>(
     kept: &[f32],
     scale: f32,
     weights: &mut [E],
-    out: Softmax<'_>,
+    out: &mut [[f32; MAX_PANEL]; 2],
 ) {
     match panel.width {
         32 => softmax_of::<E, FMA, 32>(panel.first, scores, kept, scale, weights, out),
@@ -112,7 +174,7 @@ fn softmax_of<E: Element, const FMA: bool, const W: usize>(
     kept: &[f32],
     scale: f32,
     weights: &mut [E],
-    out: Softmax<'_>,
+    out: &mut [[f32; MAX_PANEL]; 2],
 ) {
     let scale = scale * std::f32::consts::LOG2_E;
     let (scores, kept, weights) = (
@@ -149,12 +211,8 @@ fn softmax_of<E: Element, const FMA: bool, const W: usize>(
             to[j] = word::<E>(rows[0][j], rows[1][j]);
         }
     }
-    for (j, log) in out.logs.iter_mut().enumerate() {
-        *log = max[j] * std::f32::consts::LN_2 + sums[j].ln();
-    }
-    for (j, inverse) in out.inverses.iter_mut().enumerate() {
-        *inverse = 1.0 / sums[j];
-    }
+    out[0][..W].copy_from_slice(&max);
+    out[1][..W].copy_from_slice(&sums);
 }
 
 /// What the backward knows of a panel's queries: for each its logarithm in base 2, and `scale · Σ dout · out`.
@@ -175,10 +233,32 @@ pub(super) struct Gradients<'a, E> {
     pub(super) grouped: &'a mut [E],
 }
 
+/// Scores and gradients of the dropped probabilities, `[keys, width]`, to `p = exp(scale · score − log)` and
+/// `ds = p (kept · dp − Σ dout · out) · scale`.
+pub(super) fn gradients<E: Element>(
+    panel: Panel,
+    scores: &mut [f32],
+    dscores: &[f32],
+    kept: &[f32],
+    scale: f32,
+    columns: Columns<'_>,
+    to: Gradients<'_, E>,
+) {
+    if pairs_itself::<E>(panel.width) {
+        let (weights, ds) = (bytemuck::cast_slice_mut(to.weights), bytemuck::cast_slice_mut(to.ds));
+        let to = Gradients { weights, ds, stride: to.stride, grouped: bytemuck::cast_slice_mut(to.grouped) };
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has the instructions.
+        unsafe {
+            x86::gradients(panel.first, scores, dscores, kept, scale, columns, to);
+        }
+    } else {
+        gradients_plain(panel, scores, dscores, kept, scale, columns, to);
+    }
+}
+
 dispatched! {
-    /// Scores and gradients of the dropped probabilities, `[keys, width]`, to `p = exp(scale · score − log)` and
-    /// `ds = p (kept · dp − Σ dout · out) · scale`.
-    pub(super) fn gradients<E: Element>(
+    fn gradients_plain<E: Element>(
         panel: Panel,
         scores: &mut [f32],
         dscores: &[f32],
@@ -277,9 +357,20 @@ fn kept_body<const FMA: bool>(strip: &mut [f32], width: usize, key: u64, (first,
     }
 }
 
+/// `to[i] = scale · Σ_j x[i, j] · y[i, j]`.
+pub(super) fn dots<E: Element>(x: Matrix<'_, E>, y: Matrix<'_, E>, scale: f32, to: &mut [f32]) {
+    if !pairs_itself::<E>(MAX_PANEL) {
+        return dots_plain(x, y, scale, to);
+    }
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the processor has the instructions.
+    unsafe {
+        x86::dots(x, y, scale, to);
+    }
+}
+
 dispatched! {
-    /// `to[i] = scale · Σ_j x[i, j] · y[i, j]`.
-    pub(super) fn dots<E: Element>(x: Matrix<'_, E>, y: Matrix<'_, E>, scale: f32, to: &mut [f32]) = dots_body;
+    fn dots_plain<E: Element>(x: Matrix<'_, E>, y: Matrix<'_, E>, scale: f32, to: &mut [f32]) = dots_body;
 }
 
 #[inline(always)]
@@ -298,9 +389,21 @@ fn dots_body<E: Element, const FMA: bool>(x: Matrix<'_, E>, y: Matrix<'_, E>, sc
     }
 }
 
+/// Sums, rows `stride` apart and as long as whole panels, to a block: row i multiplied by factor i, or all by one if
+/// there are none.
+pub(super) fn finish<E: Element>(sums: &[f32], stride: usize, factors: &[f32], to: &mut BlockMut<'_, E>) {
+    if !pairs_itself::<E>(MAX_PANEL) {
+        return finish_plain(sums, stride, factors, to);
+    }
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the processor has the instructions.
+    unsafe {
+        x86::finish(sums, stride, factors, to);
+    }
+}
+
 dispatched! {
-    /// Sums, rows `stride` apart, to a block: row i multiplied by factor i, or all by one if there are none.
-    pub(super) fn finish<E: Element>(sums: &[f32], stride: usize, factors: &[f32], to: &mut BlockMut<'_, E>)
+    fn finish_plain<E: Element>(sums: &[f32], stride: usize, factors: &[f32], to: &mut BlockMut<'_, E>)
         = finish_body;
 }
 
