@@ -2,7 +2,7 @@ use super::*;
 use crate::isa::isa;
 use crate::parts::BlockMut;
 use crate::tile::panel;
-use passes::{Columns, Gradients, Panel};
+use passes::{Columns, Dropped, Gradients, Panel};
 
 /// Keys of a block: long enough that adding to the gradients of queries costs little, short enough that a block's
 /// strips stay in the caches.
@@ -84,7 +84,8 @@ impl<E: Factor> CausalHead<'_, E> {
                         inner / E::GROUP,
                     );
                 }
-                let kept = self.kept(&mut work.kept, (query, width), (key, rows_seen));
+                let strip = self.dropout.map(|mask| mask.strip(t, query, key));
+                let dropped = Dropped { strip, memory: &mut work.kept };
                 let column = query - key;
                 let gradients = Gradients {
                     weights: &mut weights[column..],
@@ -96,7 +97,7 @@ impl<E: Factor> CausalHead<'_, E> {
                     Panel { first: column, width },
                     &mut scores[..rows_seen * width],
                     &dscores[..rows_seen * width],
-                    kept,
+                    dropped,
                     self.scale,
                     Columns { logs: &logs2[query..], deltas: &deltas[query..] },
                     gradients,

@@ -12,6 +12,7 @@
 mod backward;
 mod forward;
 mod layout;
+mod mask;
 mod passes;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -22,6 +23,7 @@ use crate::isa::Isa;
 use crate::matmul::{Aligned, Factor, Matrix, Packable};
 use crate::tile::{MR, Start, Tile, tile_rows};
 use layout::{lay_out, lay_panels, lay_transposed};
+pub use mask::Mask;
 
 /// The queries, keys and values of one head of one text, `[T, D]` each.
 #[derive(Clone, Copy, Debug)]
@@ -36,17 +38,6 @@ pub struct CausalHead<'a, E: Factor> {
     pub scale: f32,
     /// Dropout of the probabilities.
     pub dropout: Option<Mask>,
-}
-
-/// A mask of dropout: random number `first + T · query + key` decides about a probability, as in [`crate::dropout`].
-#[derive(Clone, Copy, Debug)]
-pub struct Mask {
-    /// The key of the random numbers.
-    pub key: u64,
-    /// The number of the first.
-    pub first: u64,
-    /// The probability of zero.
-    pub rate: f32,
 }
 
 /// A task's working memory, kept by its thread.

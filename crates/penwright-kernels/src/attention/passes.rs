@@ -1,13 +1,13 @@
 //! The arithmetic between the products: strips of scores with keys down and a panel of queries across.
 
+use super::mask::{self, Strip};
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 use crate::bf16::Element;
 use crate::isa::{Isa, dispatched, isa};
-use crate::math::{fma, random, total};
-use crate::matmul::Matrix;
+use crate::math::{fma, total};
+use crate::matmul::{Aligned, Matrix};
 use crate::parts::BlockMut;
-use crate::rows::kept as dropped;
 use crate::tile::MAX_PANEL;
 
 /// A panel of queries as a strip of keys counts: the strip's key k is seen by the queries from `k − first` on.
@@ -15,6 +15,22 @@ use crate::tile::MAX_PANEL;
 pub(super) struct Panel {
     pub(super) first: usize,
     pub(super) width: usize,
+}
+
+/// Dropout of a strip, if there is any, and memory for its factors where they are not made on the way.
+pub(super) struct Dropped<'a> {
+    pub(super) strip: Option<Strip>,
+    pub(super) memory: &'a mut Aligned,
+}
+
+impl<'a> Dropped<'a> {
+    /// The factors of a strip, `[keys, width]`, or nothing.
+    fn factors(self, width: usize, len: usize) -> &'a [f32] {
+        let Some(strip) = self.strip else { return &[] };
+        let factors = self.memory.take(len);
+        mask::factors(strip, width, factors);
+        factors
+    }
 }
 
 /// `2^t` for `t ≤ 127`, zero below −126.5: in f32 to 2e-7, else to 3e-6, far below the rounding of a bfloat16.
@@ -85,7 +101,7 @@ pub(super) struct Softmax<'a> {
 pub(super) fn softmax<E: Element>(
     panel: Panel,
     scores: &mut [f32],
-    kept: &[f32],
+    dropped: Dropped<'_>,
     scale: f32,
     weights: &mut [E],
     out: Softmax<'_>,
@@ -95,9 +111,10 @@ pub(super) fn softmax<E: Element>(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the processor has the instructions.
         unsafe {
-            x86::softmax(panel.first, scores, kept, scale, bytemuck::cast_slice_mut(weights), &mut columns);
+            x86::softmax(panel.first, scores, dropped.strip, scale, bytemuck::cast_slice_mut(weights), &mut columns);
         }
     } else {
+        let kept = dropped.factors(panel.width, scores.len());
         softmax_plain(panel, scores, kept, scale, weights, &mut columns);
     }
     let [max, sums] = &mut columns;
@@ -239,7 +256,7 @@ pub(super) fn gradients<E: Element>(
     panel: Panel,
     scores: &mut [f32],
     dscores: &[f32],
-    kept: &[f32],
+    dropped: Dropped<'_>,
     scale: f32,
     columns: Columns<'_>,
     to: Gradients<'_, E>,
@@ -250,9 +267,10 @@ pub(super) fn gradients<E: Element>(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the processor has the instructions.
         unsafe {
-            x86::gradients(panel.first, scores, dscores, kept, scale, columns, to);
+            x86::gradients(panel.first, scores, dscores, dropped.strip, scale, columns, to);
         }
     } else {
+        let kept = dropped.factors(panel.width, scores.len());
         gradients_plain(panel, scores, dscores, kept, scale, columns, to);
     }
 }
@@ -337,22 +355,6 @@ fn gradients_of<E: Element, const FMA: bool, const W: usize>(
             for j in 0..W {
                 to[j] = word::<E>(rows[0][j], rows[1][j]);
             }
-        }
-    }
-}
-
-dispatched! {
-    /// The factors of dropout of a strip `[keys, width]`: `numbers` are those of the first key for the first query,
-    /// and how many lie between queries.
-    pub(super) fn kept(strip: &mut [f32], width: usize, key: u64, numbers: (u64, u64), rate: f32) = kept_body;
-}
-
-#[inline(always)]
-fn kept_body<const FMA: bool>(strip: &mut [f32], width: usize, key: u64, (first, step): (u64, u64), rate: f32) {
-    for (i, row) in strip.chunks_exact_mut(width).enumerate() {
-        let first = first + i as u64;
-        for (j, x) in row.iter_mut().enumerate() {
-            *x = dropped(random(key, first + j as u64 * step), rate);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::mask::Strip;
 use super::passes::{Columns, Gradients};
 use crate::bf16::{Bf16, Element};
 use crate::matmul::Matrix;
@@ -60,6 +61,50 @@ unsafe fn load(strip: *const f32, row: usize) -> [__m512; 2] {
     unsafe { [_mm512_loadu_ps(strip.add(row * WIDTH)), _mm512_loadu_ps(strip.add(row * WIDTH + 16))] }
 }
 
+/// The random numbers of a mask, key by key: eight for 32 queries.
+struct Numbers {
+    state: __m512i,
+    step: __m512i,
+    threshold: __m512i,
+    factor: __m512,
+}
+
+impl Numbers {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+    fn of(strip: Strip) -> Self {
+        const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+        let lanes = _mm512_setr_epi64(1, 2, 3, 4, 5, 6, 7, 8);
+        let numbers = _mm512_add_epi64(_mm512_set1_epi64(strip.first.cast_signed()), lanes);
+        let state = _mm512_add_epi64(
+            _mm512_set1_epi64(strip.key.cast_signed()),
+            _mm512_mullo_epi64(numbers, _mm512_set1_epi64(GOLDEN.cast_signed())),
+        );
+        Numbers {
+            state,
+            step: _mm512_set1_epi64(strip.step.wrapping_mul(GOLDEN).cast_signed()),
+            threshold: _mm512_set1_epi16(strip.threshold.cast_signed()),
+            factor: _mm512_set1_ps(strip.factor),
+        }
+    }
+
+    /// The lanes of both vectors that are kept; [`crate::random`] of a key's numbers.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+    fn next_row(&mut self) -> [__mmask16; 2] {
+        let factor = |c: u64| _mm512_set1_epi64(c.cast_signed());
+        let z = self.state;
+        self.state = _mm512_add_epi64(z, self.step);
+        let z = _mm512_xor_si512(z, _mm512_srli_epi64::<30>(z));
+        let z = _mm512_mullo_epi64(z, factor(0xBF58_476D_1CE4_E5B9));
+        let z = _mm512_xor_si512(z, _mm512_srli_epi64::<27>(z));
+        let z = _mm512_mullo_epi64(z, factor(0x94D0_49BB_1331_11EB));
+        let z = _mm512_xor_si512(z, _mm512_srli_epi64::<31>(z));
+        let kept = _mm512_cmpge_epu16_mask(z, self.threshold);
+        [kept as u16, (kept >> 16) as u16]
+    }
+}
+
 /// [`super::passes::softmax`] without the logarithms: the maxima, scaled, in base 2, and the sums.
 ///
 /// # Safety
@@ -68,14 +113,15 @@ unsafe fn load(strip: *const f32, row: usize) -> [__m512; 2] {
 pub(super) unsafe fn softmax(
     first: usize,
     scores: &[f32],
-    kept: &[f32],
+    strip: Option<Strip>,
     scale: f32,
     weights: &mut [Bf16],
     out: &mut [[f32; WIDTH]; 2],
 ) {
     let keys = scores.len() / WIDTH;
-    assert!(weights.len() >= keys.div_ceil(2) * 2 * WIDTH && (kept.is_empty() || kept.len() >= keys * WIDTH));
-    let (scores, kept) = (scores.as_ptr(), (!kept.is_empty()).then_some(kept.as_ptr()));
+    assert!(weights.len() >= keys.div_ceil(2) * 2 * WIDTH);
+    let scores = scores.as_ptr();
+    let mut numbers = strip.map(|strip| Numbers::of(strip));
     let mut max = [_mm512_set1_ps(f32::NEG_INFINITY); 2];
     for key in 0..keys {
         // SAFETY: there are so many rows.
@@ -98,11 +144,10 @@ pub(super) unsafe fn softmax(
                 two[i][v] = power(mask[v], _mm512_fmsub_ps(row[v], base, max[v]));
                 sums[v] = _mm512_add_ps(sums[v], two[i][v]);
             }
-            if let Some(kept) = kept {
-                // SAFETY: as many rows as scores have.
-                let row = unsafe { load(kept, key + i) };
+            if let Some(numbers) = &mut numbers {
+                let kept = numbers.next_row();
                 for v in 0..2 {
-                    two[i][v] = _mm512_mul_ps(two[i][v], row[v]);
+                    two[i][v] = _mm512_maskz_mul_ps(kept[v], two[i][v], numbers.factor);
                 }
             }
         }
@@ -129,17 +174,18 @@ pub(super) unsafe fn gradients(
     first: usize,
     scores: &[f32],
     dscores: &[f32],
-    kept: &[f32],
+    strip: Option<Strip>,
     scale: f32,
     columns: Columns<'_>,
     to: Gradients<'_, Bf16>,
 ) {
     let (keys, stride) = (scores.len() / WIDTH, to.stride);
-    assert!(keys > 0 && dscores.len() >= keys * WIDTH && (kept.is_empty() || kept.len() >= keys * WIDTH));
+    assert!(keys > 0 && dscores.len() >= keys * WIDTH);
     assert!(columns.logs.len() >= WIDTH && columns.deltas.len() >= WIDTH);
     let last = (keys - 1) * stride + WIDTH;
     assert!(to.weights.len() >= last && to.ds.len() >= last && to.grouped.len() >= keys.div_ceil(2) * 2 * WIDTH);
-    let (scores, dscores, kept) = (scores.as_ptr(), dscores.as_ptr(), (!kept.is_empty()).then_some(kept.as_ptr()));
+    let (scores, dscores) = (scores.as_ptr(), dscores.as_ptr());
+    let mut numbers = strip.map(|strip| Numbers::of(strip));
     let (scale, base) = (_mm512_set1_ps(scale), _mm512_set1_ps(scale * std::f32::consts::LOG2_E));
     // SAFETY: 32 of each, as asserted; the indices are as long as a vector.
     let (logs, deltas, pairs) = unsafe {
@@ -156,12 +202,11 @@ pub(super) unsafe fn gradients(
                 weights[v] = power(mask[v], _mm512_fmsub_ps(row[v], base, logs[v]));
             }
             let p = weights;
-            if let Some(kept) = kept {
-                // SAFETY: as many rows as scores have.
-                let kept = unsafe { load(kept, key + i) };
+            if let Some(numbers) = &mut numbers {
+                let kept = numbers.next_row();
                 for v in 0..2 {
-                    weights[v] = _mm512_mul_ps(p[v], kept[v]);
-                    slopes[v] = _mm512_mul_ps(scale, kept[v]);
+                    weights[v] = _mm512_maskz_mul_ps(kept[v], p[v], numbers.factor);
+                    slopes[v] = _mm512_maskz_mul_ps(kept[v], scale, numbers.factor);
                 }
             }
             for v in 0..2 {
