@@ -7,9 +7,12 @@ use passes::{Dropped, Panel, Softmax};
 impl<E: Factor> CausalHead<'_, E> {
     /// out `[T, D]`, and `logs` `[T]` for the backward: `max + ln Σ` of each softmax. Panics when the shapes differ.
     pub fn forward(&self, out: &mut BlockMut<'_, E>, logs: &mut [f32]) {
+        WORK.with_borrow_mut(|work| self.forward_in(work, out, logs));
+    }
+
+    fn forward_in(&self, work: &mut Work, out: &mut BlockMut<'_, E>, logs: &mut [f32]) {
         let ((t, d), isa) = (self.shape(), isa());
         assert!(out.rows() == t && out.width() == d && logs.len() == t, "shapes differ");
-        let mut work = WORK.take();
         let (width, inner) = (panel(isa), d.next_multiple_of(E::GROUP));
         let wide = d.next_multiple_of(width);
         let keys = work.keys.take::<E>(t * inner);
@@ -45,6 +48,5 @@ impl<E: Factor> CausalHead<'_, E> {
             }
             passes::finish(sums, wide, inverses, &mut out.rows_mut(first, n));
         }
-        WORK.set(work);
     }
 }

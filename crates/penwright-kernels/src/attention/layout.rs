@@ -30,30 +30,25 @@ pub(super) fn lay_panels<E: Packable>(isa: Isa, from: Matrix<'_, E>, to: &mut Al
     let one = rows * width;
     let to = to.take::<E>(from.cols.div_ceil(width) * one);
     #[cfg(target_arch = "x86_64")]
-    if isa >= Isa::Avx512 && E::GROUP == 2 && width == 32 && from.cols.is_multiple_of(32) && from.cols > 0 {
-        for row in (0..from.rows).step_by(2) {
-            let (first, second) = (from.row(row), (row + 1 < from.rows).then(|| from.row(row + 1)));
-            for (i, first) in first.chunks_exact(32).enumerate() {
-                let second = second.map_or(std::ptr::null(), |second| second[32 * i..][..32].as_ptr());
-                let to = to[i * one + row * 32..][..64].as_mut_ptr();
-                // SAFETY: the processor has AVX-512; elements are two bytes long when a group is two of them; the
-                // slices have shown that 32 elements can be read and 64 written.
-                unsafe { interleave(first.as_ptr().cast(), second.cast(), to.cast()) }
-            }
-        }
+    if isa >= Isa::Avx512 && E::GROUP == 2 && width == 32 && from.cols.is_multiple_of(32) && from.rows > 0 {
+        assert!((from.rows - 1) * from.row_stride + from.cols <= from.data.len() && from.col_stride == 1);
+        // SAFETY: the processor has AVX-512; elements are two bytes long when a group is two of them; the rows lie in
+        // their slice, and `to` has so many panels.
+        unsafe { interleave(from, to, one) }
         return one;
     }
     E::pack_panels(from, to, width);
     one
 }
 
-/// 32 pairs of the elements of two rows, or of one and zeros when the second is null.
+/// Pairs of rows, panels of 32.
 ///
 /// # Safety
-/// The processor has AVX-512; 32 elements can be read from the pointers that are not null, and 64 written.
+/// The processor has AVX-512; elements are two bytes long; the rows, multiples of 32 long, can be read, and `to` has
+/// space for the panels, `one` elements each.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn interleave(first: *const u16, second: *const u16, to: *mut u16) {
+unsafe fn interleave<E: Packable>(from: Matrix<'_, E>, to: &mut [E], one: usize) {
     use std::arch::x86_64::*;
     // Element i of the first row and of the second, whose index has the sixth bit set.
     const fn pairs(from: u16) -> [u16; 32] {
@@ -68,11 +63,22 @@ unsafe fn interleave(first: *const u16, second: *const u16, to: *mut u16) {
     const UPPER: [u16; 32] = pairs(16);
     // SAFETY: promised by the caller; the indices are as long as a vector.
     unsafe {
-        let a = _mm512_loadu_si512(first.cast());
-        let b = if second.is_null() { _mm512_setzero_si512() } else { _mm512_loadu_si512(second.cast()) };
         let (lower, upper) = (_mm512_loadu_si512(LOWER.as_ptr().cast()), _mm512_loadu_si512(UPPER.as_ptr().cast()));
-        _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi16(a, lower, b));
-        _mm512_storeu_si512(to.add(32).cast(), _mm512_permutex2var_epi16(a, upper, b));
+        for row in (0..from.rows).step_by(2) {
+            let (first, is_pair) = (from.data.as_ptr().add(row * from.row_stride), row + 1 < from.rows);
+            for i in 0..from.cols / 32 {
+                let first = first.add(32 * i);
+                let a = _mm512_loadu_si512(first.cast());
+                let b = if is_pair {
+                    _mm512_loadu_si512(first.add(from.row_stride).cast())
+                } else {
+                    _mm512_setzero_si512()
+                };
+                let to = to.as_mut_ptr().add(i * one + row * 32);
+                _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi16(a, lower, b));
+                _mm512_storeu_si512(to.add(32).cast(), _mm512_permutex2var_epi16(a, upper, b));
+            }
+        }
     }
 }
 
@@ -99,16 +105,10 @@ fn transpose<E: Packable>(isa: Isa, from: Matrix<'_, E>, to: &mut [E], width: us
         if !whole || to.len() < words * width {
             return false;
         }
-        let to: &mut [u32] = bytemuck::cast_slice_mut(to);
-        for row in (0..width).step_by(16) {
-            let rows: [&[E]; 16] = std::array::from_fn(|i| from.row(row + i));
-            for word in (0..words).step_by(16) {
-                let rows = rows.map(|row| row[word * E::GROUP..][..16 * E::GROUP].as_ptr().cast::<u32>());
-                let to = &mut to[word * width + row..][..15 * width + 16];
-                // SAFETY: the processor has AVX-512; 16 words of every row can be read, and 16 vectors `width` words
-                // apart written, as the slices have shown.
-                unsafe { square(rows, to.as_mut_ptr(), width) }
-            }
+        assert!((width - 1) * from.row_stride + from.cols <= from.data.len() && from.col_stride == 1);
+        // SAFETY: the processor has AVX-512; a word is a group; the rows lie in their slice, and `to` has as many words.
+        unsafe {
+            squares(from.data.as_ptr().cast(), from.row_stride, size_of::<E>(), to.as_mut_ptr().cast(), width, words)
         }
         return true;
     }
@@ -117,18 +117,36 @@ fn transpose<E: Packable>(isa: Isa, from: Matrix<'_, E>, to: &mut [E], width: us
 }
 
 /// # Safety
-/// The processor has AVX-512; 16 words can be read from each pointer, and 16 written at each multiple of `width`.
+/// The processor has AVX-512; `width` rows, `stride` elements of some size apart, of `words` words can be read, and as
+/// many written; both numbers are multiples of 16.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn square(rows: [*const u32; 16], to: *mut u32, width: usize) {
+unsafe fn squares(from: *const u8, stride: usize, size: usize, to: *mut u32, width: usize, words: usize) {
+    for row in (0..width).step_by(16) {
+        for word in (0..words).step_by(16) {
+            // SAFETY: promised by the caller.
+            unsafe {
+                square(from.add(row * stride * size + word * 4), stride * size, to.add(word * width + row), width)
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The processor has AVX-512; 16 words can be read at each multiple of `stride` bytes, and written at each multiple of
+/// `width` words.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn square(from: *const u8, stride: usize, to: *mut u32, width: usize) {
     use std::arch::x86_64::*;
     // SAFETY: promised by the caller.
-    let load = |row: *const u32| unsafe { _mm512_loadu_si512(row.cast()) };
+    let load = |row: usize| unsafe { _mm512_loadu_si512(from.add(row * stride).cast()) };
     // Pairs of rows, then fours, in each quarter of a vector.
     let zero = _mm512_setzero_si512();
     let (mut two, mut four, mut eight) = ([zero; 16], [zero; 16], [zero; 16]);
     for i in 0..8 {
-        let (a, b) = (load(rows[2 * i]), load(rows[2 * i + 1]));
+        let (a, b) = (load(2 * i), load(2 * i + 1));
         two[2 * i] = _mm512_unpacklo_epi32(a, b);
         two[2 * i + 1] = _mm512_unpackhi_epi32(a, b);
     }
