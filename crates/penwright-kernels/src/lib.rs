@@ -1,7 +1,7 @@
 //! The arithmetic of Penwright: matrix products and element-wise functions. The only crate with `unsafe`.
 
 mod activation;
-mod decode;
+pub mod decode;
 mod isa;
 mod lstm;
 mod mapped;
@@ -16,7 +16,6 @@ pub use activation::{
     gelu_exact, gelu_exact_backward, gelu_quick, gelu_quick_backward, relu, relu_backward, silu, silu_backward,
     tanh_of, tanh_of_backward,
 };
-pub use decode::{linear_in_out, linear_out_in};
 pub use isa::{Isa, isa};
 pub use lstm::{lstm_cell, lstm_cell_backward};
 pub use mapped::Mapped;

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use penwright_kernels::team;
 use serde::{Deserialize, Serialize};
 
-use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
+use super::{LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
 use crate::layers::{Dropout, LayerNorm, Layout, Linear, cross_entropy};
 use crate::{Error, Result};
 pub use config::Gpt2Config;
 pub use lora::{Lora, LoraConfig};
 use pass::{Keep, Saved};
-use session::Gpt2Session;
+use session::OwnDecoding;
 
 /// Positions that scoring computes at once, and of them those whose logits are there at once.
 const SCORE_ROWS: usize = 1024;
@@ -93,6 +93,7 @@ pub struct Gpt2 {
     frozen: Frozen,
     keep: Keep,
     saved: Saved,
+    own: OwnDecoding,
 }
 
 impl Gpt2 {
@@ -177,6 +178,7 @@ impl Gpt2 {
             frozen: Frozen::default(),
             keep: Keep::All,
             saved: Saved::default(),
+            own: OwnDecoding::default(),
         })
     }
 
@@ -247,7 +249,11 @@ impl LanguageModel for Gpt2 {
     }
 
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
-        Ok(Box::new(Gpt2Session::new(self, streams)))
+        self.own_session(streams)
+    }
+
+    fn with_precision(self: Arc<Self>, precision: Precision) -> Result<Arc<dyn LanguageModel>> {
+        self.decoder(precision)
     }
 
     fn score(
@@ -287,6 +293,7 @@ impl Trainable for Gpt2 {
     }
 
     fn params_mut(&mut self) -> &mut Params {
+        self.own = OwnDecoding::default();
         self.lora.as_mut().map_or(&mut self.params, |lora| &mut lora.params)
     }
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use penwright_kernels::{Init, Matrix, add, matmul, product, team};
 use serde::{Deserialize, Serialize};
 
-use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
+use super::{LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
 use crate::layers::{Dropout, Layout, Linear, Recurrent, add_rows, cross_entropy, embed, embed_backward};
 use crate::{Error, Result};
-use session::LstmSession;
+use session::OwnDecoding;
 
 /// The shape of an LSTM.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +68,7 @@ pub struct Lstm {
     head: Linear,
     carried: State,
     saved: Saved,
+    own: OwnDecoding,
 }
 
 /// Hidden and cell state of each layer, `[B, H]`.
@@ -156,6 +157,7 @@ impl Lstm {
             head,
             carried: State::default(),
             saved: Saved::default(),
+            own: OwnDecoding::default(),
         })
     }
 
@@ -294,7 +296,11 @@ impl LanguageModel for Lstm {
     }
 
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
-        Ok(Box::new(LstmSession::new(self, streams)))
+        self.own_session(streams)
+    }
+
+    fn with_precision(self: Arc<Self>, precision: Precision) -> Result<Arc<dyn LanguageModel>> {
+        self.decoder(precision)
     }
 
     fn score(
@@ -322,6 +328,7 @@ impl Trainable for Lstm {
     }
 
     fn params_mut(&mut self) -> &mut Params {
+        self.own = OwnDecoding::default();
         &mut self.params
     }
 
