@@ -4,26 +4,26 @@ use super::{LANES, Tile, for_rows};
 use crate::isa::{Isa, dispatched, isa};
 use crate::math::fma;
 
-pub(super) fn sums(rows: usize, tile: Tile<'_>) {
+pub(super) fn sums(tile: Tile<'_>) {
     #[cfg(target_arch = "x86_64")]
     if isa() >= Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
         // SAFETY: the processor has these instructions; the lengths were checked when the tile was made.
-        return unsafe { for_rows!(rows, R => avx512::<R>(tile), 1 2 3 4 5 6 7 8 9 10 11 12) };
+        return unsafe { for_rows!(tile.x.rows, R => avx512::<R>(tile), 1 2 3 4 5 6 7 8 9 10 11 12) };
     }
-    let (x, group) = (tile.x, bytemuck::cast_slice(tile.group));
+    let (rows, group) = (tile.x.rows, bytemuck::cast_slice(tile.group));
     for row in 0..rows {
-        one_row(&mut tile.sums[row * tile.stride..][..LANES], &x.words[row * x.stride..][..x.stride], group);
+        one_row(&mut tile.sums[row * tile.stride..][..LANES], &tile.x.words[row..], rows, group);
     }
 }
 
 dispatched! {
-    fn one_row(sums: &mut [f32], x: &[u32], group: &[u32]) = one_row_body;
+    fn one_row(sums: &mut [f32], x: &[u32], rows: usize, group: &[u32]) = one_row_body;
 }
 
 #[inline(always)]
-fn one_row_body<const FMA: bool>(sums: &mut [f32], x: &[u32], group: &[u32]) {
+fn one_row_body<const FMA: bool>(sums: &mut [f32], x: &[u32], rows: usize, group: &[u32]) {
     let mut total = [0.0; LANES];
-    for (w, &x) in group.as_chunks::<LANES>().0.iter().zip(x) {
+    for (w, &x) in group.as_chunks::<LANES>().0.iter().zip(x.iter().step_by(rows)) {
         let [first, second] = [f32::from_bits(x << 16), f32::from_bits(x & 0xFFFF_0000)];
         for i in 0..LANES {
             total[i] = fma::<FMA>(f32::from_bits(w[i] << 16), first, total[i]);
@@ -55,8 +55,8 @@ unsafe fn avx512<const R: usize>(tile: Tile<'_>) {
         let (first, second) = unsafe { (pairs(_mm512_loadu_si512(w)), pairs(_mm512_loadu_si512(w.add(1)))) };
         w = w.wrapping_add(2);
         for (row, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: x has R rows of a word for each pair.
-            let value = pairs(_mm512_set1_epi32(unsafe { *words.add(row * x.stride + k) }));
+            // SAFETY: x has a word of R rows for each pair.
+            let value = pairs(_mm512_set1_epi32(unsafe { *words.add(k * R + row) }));
             sums[0] = _mm512_dpbf16_ps(sums[0], first, value);
             sums[1] = _mm512_dpbf16_ps(sums[1], second, value);
         }

@@ -4,29 +4,28 @@ use super::{LANES, Tile, for_rows};
 use crate::isa::{Isa, dispatched, isa};
 use crate::math::fma;
 
-pub(super) fn sums(rows: usize, tile: Tile<'_>) {
+pub(super) fn sums(tile: Tile<'_>) {
     #[cfg(target_arch = "x86_64")]
     if isa() >= Isa::Avx512 {
         // SAFETY: the processor has AVX-512; the lengths were checked when the tile was made.
-        return unsafe { for_rows!(rows, R => avx512::<R>(tile), 1 2 3 4 5 6 7 8 9 10 11 12) };
+        return unsafe { for_rows!(tile.x.rows, R => avx512::<R>(tile), 1 2 3 4 5 6 7 8 9 10 11 12) };
     }
-    let (x, group) = (tile.x, bytemuck::cast_slice(tile.group));
+    let (rows, group) = (tile.x.rows, bytemuck::cast_slice(tile.group));
     for row in 0..rows {
-        let sums = &mut tile.sums[row * tile.stride..][..LANES];
-        one_row(sums, bytemuck::cast_slice(&x.words[row * x.stride..][..x.stride]), group);
+        one_row(&mut tile.sums[row * tile.stride..][..LANES], &tile.x.words[row..], rows, group);
     }
 }
 
 dispatched! {
-    fn one_row(sums: &mut [f32], x: &[f32], group: &[f32]) = one_row_body;
+    fn one_row(sums: &mut [f32], x: &[u32], rows: usize, group: &[f32]) = one_row_body;
 }
 
 #[inline(always)]
-fn one_row_body<const FMA: bool>(sums: &mut [f32], x: &[f32], group: &[f32]) {
+fn one_row_body<const FMA: bool>(sums: &mut [f32], x: &[u32], rows: usize, group: &[f32]) {
     let mut total = [0.0; LANES];
-    for (w, &x) in group.as_chunks::<LANES>().0.iter().zip(x) {
+    for (w, &x) in group.as_chunks::<LANES>().0.iter().zip(x.iter().step_by(rows)) {
         for i in 0..LANES {
-            total[i] = fma::<FMA>(w[i], x, total[i]);
+            total[i] = fma::<FMA>(w[i], f32::from_bits(x), total[i]);
         }
     }
     sums.copy_from_slice(&total);
@@ -52,8 +51,8 @@ unsafe fn avx512<const R: usize>(tile: Tile<'_>) {
         let (first, second) = unsafe { (_mm512_loadu_ps(w), _mm512_loadu_ps(w.add(16))) };
         w = w.wrapping_add(32);
         for (row, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: x has R rows of a word for each input.
-            let value = _mm512_set1_ps(unsafe { *words.add(row * x.stride + k) });
+            // SAFETY: x has a word of R rows for each input.
+            let value = _mm512_set1_ps(unsafe { *words.add(k * R + row) });
             sums[0] = _mm512_fmadd_ps(first, value, sums[0]);
             sums[1] = _mm512_fmadd_ps(second, value, sums[1]);
         }

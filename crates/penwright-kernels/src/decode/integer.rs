@@ -3,6 +3,7 @@
 //! two quarters share a byte, the former in its lower half. The products of a block are summed as whole numbers, which no
 //! order changes; blocks are added in order.
 
+use super::inputs::TileInputs;
 use super::{CODES, LANES, SCALES, Tile, for_rows};
 use crate::isa::{Isa, dispatched, isa};
 use crate::math::fma;
@@ -17,68 +18,58 @@ const BYTES: [u8; 16] = {
     bytes
 };
 
-pub(super) fn sums<const FOUR: bool>(rows: usize, tile: Tile<'_>) {
+pub(super) fn sums<const FOUR: bool>(tile: Tile<'_>) {
     #[cfg(target_arch = "x86_64")]
     if isa() >= Isa::Avx512 && is_x86_feature_detected!("avx512vnni") {
         // SAFETY: the processor has these instructions; the lengths were checked when the tile was made.
-        return unsafe { for_rows!(rows, R => avx512::<R, FOUR>(tile), 1 2 3 4 5 6) };
+        return unsafe { for_rows!(tile.x.rows, R => avx512::<R, FOUR>(tile), 1 2 3 4 5 6) };
     }
-    let x = tile.x;
-    for row in 0..rows {
-        let words = bytemuck::cast_slice(&x.words[row * x.stride..][..x.stride]);
-        let part = row * x.blocks..(row + 1) * x.blocks;
+    for row in 0..tile.x.rows {
         let sums = &mut tile.sums[row * tile.stride..][..LANES];
-        if FOUR {
-            one_row_4(sums, words, &x.scales[part.clone()], &x.starts[part], tile.group);
-        } else {
-            one_row_8(sums, words, &x.scales[part.clone()], &x.starts[part], tile.group);
-        }
+        if FOUR { one_row_4(sums, tile.x, row, tile.group) } else { one_row_8(sums, tile.x, row, tile.group) }
     }
 }
 
 dispatched! {
-    fn one_row_8(sums: &mut [f32], x: &[i8], scales: &[f32], starts: &[i32], group: &[u8]) = one_row_8_body;
+    fn one_row_8(sums: &mut [f32], x: TileInputs<'_>, row: usize, group: &[u8]) = one_row_8_body;
 }
 
 dispatched! {
-    fn one_row_4(sums: &mut [f32], x: &[i8], scales: &[f32], starts: &[i32], group: &[u8]) = one_row_4_body;
+    fn one_row_4(sums: &mut [f32], x: TileInputs<'_>, row: usize, group: &[u8]) = one_row_4_body;
 }
 
 #[inline(always)]
-fn one_row_8_body<const FMA: bool>(sums: &mut [f32], x: &[i8], scales: &[f32], starts: &[i32], group: &[u8]) {
+fn one_row_8_body<const FMA: bool>(sums: &mut [f32], x: TileInputs<'_>, row: usize, group: &[u8]) {
     let mut total = [0.0; LANES];
-    let blocks = group.chunks_exact(SCALES + 64 * LANES).zip(x.as_chunks::<64>().0).zip(scales).zip(starts);
-    for (((block, x), scale), start) in blocks {
-        let mut whole = [*start; LANES];
-        for (w, x) in block[SCALES..].as_chunks::<{ 4 * LANES }>().0.iter().zip(x.as_chunks::<4>().0) {
-            add_quarter(&mut whole, w, x);
+    for (b, block) in group.chunks_exact(SCALES + 64 * LANES).enumerate() {
+        let mut whole = [x.starts[b * x.rows + row]; LANES];
+        for (k, w) in block[SCALES..].as_chunks::<{ 4 * LANES }>().0.iter().enumerate() {
+            add_quarter(&mut whole, w, x.words[(16 * b + k) * x.rows + row]);
         }
-        add_block::<FMA>(&mut total, &whole, block, *scale);
+        add_block::<FMA>(&mut total, &whole, block, x.scales[b * x.rows + row]);
     }
     sums.copy_from_slice(&total);
 }
 
 #[inline(always)]
-fn one_row_4_body<const FMA: bool>(sums: &mut [f32], x: &[i8], scales: &[f32], starts: &[i32], group: &[u8]) {
+fn one_row_4_body<const FMA: bool>(sums: &mut [f32], x: TileInputs<'_>, row: usize, group: &[u8]) {
     let mut total = [0.0; LANES];
-    let blocks = group.chunks_exact(SCALES + 16 * LANES).zip(x.as_chunks::<32>().0).zip(scales).zip(starts);
-    for (((block, x), scale), start) in blocks {
-        let mut whole = [*start; LANES];
-        let halves = block[SCALES..].as_chunks::<{ 4 * LANES }>().0;
-        for (w, x) in halves.iter().zip(x.as_chunks::<8>().0) {
-            let (x, y) = x.split_at(4);
-            add_quarter(&mut whole, &w.map(|w| BYTES[usize::from(w & 15)]), x);
-            add_quarter(&mut whole, &w.map(|w| BYTES[usize::from(w >> 4)]), y);
+    for (b, block) in group.chunks_exact(SCALES + 16 * LANES).enumerate() {
+        let mut whole = [x.starts[b * x.rows + row]; LANES];
+        for (k, w) in block[SCALES..].as_chunks::<{ 4 * LANES }>().0.iter().enumerate() {
+            let word = |half: usize| x.words[(8 * b + 2 * k + half) * x.rows + row];
+            add_quarter(&mut whole, &w.map(|w| BYTES[usize::from(w & 15)]), word(0));
+            add_quarter(&mut whole, &w.map(|w| BYTES[usize::from(w >> 4)]), word(1));
         }
-        add_block::<FMA>(&mut total, &whole, block, *scale);
+        add_block::<FMA>(&mut total, &whole, block, x.scales[b * x.rows + row]);
     }
     sums.copy_from_slice(&total);
 }
 
 /// Adds the products of four inputs.
 #[inline(always)]
-fn add_quarter(whole: &mut [i32; LANES], w: &[u8; 4 * LANES], x: &[i8]) {
-    let x: [i32; 4] = std::array::from_fn(|i| i32::from(x[i]));
+fn add_quarter(whole: &mut [i32; LANES], w: &[u8; 4 * LANES], x: u32) {
+    let x = x.to_le_bytes().map(|byte| i32::from(byte as i8));
     for (whole, w) in whole.iter_mut().zip(w.as_chunks::<4>().0) {
         for i in 0..4 {
             *whole += i32::from(w[i]) * x[i];
@@ -116,8 +107,8 @@ unsafe fn avx512<const R: usize, const FOUR: bool>(tile: Tile<'_>) {
         ahead = ahead.wrapping_add(64 * tile.lines);
         let mut whole = [[_mm512_setzero_si512(); 2]; R];
         for (row, whole) in whole.iter_mut().enumerate() {
-            // SAFETY: x has R rows of a start for each block.
-            *whole = [_mm512_set1_epi32(unsafe { *x.starts.get_unchecked(row * x.blocks + block) }); 2];
+            // SAFETY: x has R starts for each block.
+            *whole = [_mm512_set1_epi32(unsafe { *x.starts.get_unchecked(block * R + row) }); 2];
         }
         // SAFETY: the block's scales are its first 64 bytes.
         let scales = unsafe { _mm512_loadu_si512(w.cast()) };
@@ -125,8 +116,8 @@ unsafe fn avx512<const R: usize, const FOUR: bool>(tile: Tile<'_>) {
         // Adds the products of the four inputs of word `k` of the block.
         let add = |whole: &mut [[__m512i; 2]; R], bytes: [__m512i; 2], k: usize| {
             for (row, whole) in whole.iter_mut().enumerate() {
-                // SAFETY: x has R rows of 16 (int4: 8) words for each block.
-                let value = _mm512_set1_epi32(unsafe { *words.add(row * x.stride + k) });
+                // SAFETY: x has 16 (int4: 8) words of R rows for each block.
+                let value = _mm512_set1_epi32(unsafe { *words.add(k * R + row) });
                 whole[0] = _mm512_dpbusd_epi32(whole[0], bytes[0], value);
                 whole[1] = _mm512_dpbusd_epi32(whole[1], bytes[1], value);
             }
@@ -141,7 +132,7 @@ unsafe fn avx512<const R: usize, const FOUR: bool>(tile: Tile<'_>) {
                 add(&mut whole, upper.map(|v| _mm512_shuffle_epi8(codes, v)), 2 * k + 1);
             }
             w = w.wrapping_add(16 * LANES);
-            words = words.wrapping_add(8);
+            words = words.wrapping_add(8 * R);
         } else {
             for k in 0..16 {
                 // SAFETY: 16 times 128 bytes follow the scales.
@@ -149,13 +140,13 @@ unsafe fn avx512<const R: usize, const FOUR: bool>(tile: Tile<'_>) {
                 add(&mut whole, bytes, k);
             }
             w = w.wrapping_add(64 * LANES);
-            words = words.wrapping_add(16);
+            words = words.wrapping_add(16 * R);
         }
         let wide = |v: __m256i| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(v)));
         let scales = [wide(_mm512_castsi512_si256(scales)), wide(_mm512_extracti64x4_epi64::<1>(scales))];
         for (row, (sums, whole)) in sums.iter_mut().zip(whole).enumerate() {
-            // SAFETY: x has R rows of a scale for each block.
-            let scale = _mm512_set1_ps(unsafe { *x.scales.get_unchecked(row * x.blocks + block) });
+            // SAFETY: x has R scales for each block.
+            let scale = _mm512_set1_ps(unsafe { *x.scales.get_unchecked(block * R + row) });
             for half in 0..2 {
                 let weight = _mm512_mul_ps(scales[half], scale);
                 sums[half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[half]), weight, sums[half]);

@@ -38,6 +38,8 @@ const SCALES: usize = 2 * LANES;
 /// Rows that one pass over a group takes at most: what the registers hold.
 const FLOAT_ROWS: usize = 12;
 const INTEGER_ROWS: usize = 6;
+/// Passes over a group up to which reading it from memory takes longer than they do.
+const FEW_PASSES: usize = 8;
 /// Sums of a task that wait to be finished.
 const SUMS: usize = 96 * LANES;
 /// Bytes of a matrix that one task reads, at least and at most.
@@ -89,8 +91,10 @@ impl Format {
         matches!(self, Format::Int8 | Format::Int4)
     }
 
-    fn tile_rows(self) -> usize {
-        if self.is_integer() { INTEGER_ROWS } else { FLOAT_ROWS }
+    /// Rows of a tile, when there are so many rows: equal tiles, but for the last.
+    fn tile(self, rows: usize) -> usize {
+        let most = if self.is_integer() { INTEGER_ROWS } else { FLOAT_ROWS };
+        rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
     }
 }
 
@@ -192,71 +196,73 @@ impl Weights {
             return;
         }
         let data = &self.pages.bytes()[begin..begin + shape.bytes()];
-        let passes = rows.div_ceil(shape.format.tile_rows());
-        let tile = rows.div_ceil(passes);
+        let tile = shape.format.tile(rows);
+        let passes = rows.div_ceil(tile);
+        let few = passes <= FEW_PASSES;
+        let at_once = if few { rows } else { tile };
         let task = match passes {
-            1 => ((shape.bytes() / 16).clamp(TASK[0], TASK[1]) / bytes).clamp(1, SUMS / LANES / tile),
-            2..=8 => (TASK[0] / bytes).max(1),
-            _ => 1,
+            1 => (shape.bytes() / 16).clamp(TASK[0], TASK[1]),
+            _ => 4 * TASK[0],
         };
+        let task = (task / bytes).clamp(1, SUMS / (LANES * at_once));
         let cut = Cut { rows, cols: shape.outputs, block_rows: rows, groups: 1, block_cols: task * LANES };
         each(blocks_mut(y, cut), |i, mut y| {
             let groups = &data[i * task * bytes..((i + 1) * task * bytes).min(data.len())];
-            let first = i * task * LANES;
+            let (first, stride) = (i * task * LANES, groups.len() / bytes * LANES);
             let mut sums = [0.0; SUMS];
-            if passes == 1 {
-                let stride = groups.len() / bytes * LANES;
-                for (n, group) in groups.chunks_exact(bytes).enumerate() {
-                    let ahead = group.as_ptr().wrapping_add(bytes);
-                    tile_sums(shape, group, x, (0, rows), (&mut sums[n * LANES..], stride), (ahead, passes));
-                }
-                for (row, sums) in sums.chunks_exact_mut(stride).take(rows).enumerate() {
+            let mut finished = |sums: &mut [f32], rows: std::ops::Range<usize>| {
+                for (row, sums) in rows.zip(sums.chunks_exact_mut(stride)) {
                     let [y] = y.row(row);
                     finish(row, first, &mut sums[..y.len()], y);
                 }
-                return;
-            }
-            // The first pass over a group reads it; meanwhile, and in the other passes, the next one is fetched.
-            for (n, group) in groups.chunks_exact(bytes).enumerate() {
-                for (pass, from) in (0..rows).step_by(tile).enumerate() {
-                    let size = tile.min(rows - from);
-                    let ahead = group.as_ptr().wrapping_add(bytes + bytes / passes * pass);
-                    tile_sums(shape, group, x, (from, size), (&mut sums, LANES), (ahead, passes));
-                    for (row, sums) in sums.chunks_exact_mut(LANES).take(size).enumerate() {
-                        let [y] = y.row(from + row);
-                        let width = LANES.min(y.len() - n * LANES);
-                        finish(from + row, first + n * LANES, &mut sums[..width], &mut y[n * LANES..][..width]);
+            };
+            if few {
+                // The first pass over a group reads it; meanwhile, and in the other passes, the next one is fetched.
+                for (n, group) in groups.chunks_exact(bytes).enumerate() {
+                    for pass in 0..passes {
+                        let sums = &mut sums[pass * tile * stride + n * LANES..];
+                        tile_sums(shape, group, x, pass, (sums, stride), Some((pass, passes)));
                     }
                 }
+                finished(&mut sums, 0..rows);
+                return;
+            }
+            // The groups of the task stay in the second cache, the rows of the pass in the first.
+            for pass in 0..passes {
+                for (n, group) in groups.chunks_exact(bytes).enumerate() {
+                    tile_sums(shape, group, x, pass, (&mut sums[n * LANES..], stride), None);
+                }
+                finished(&mut sums, pass * tile..rows.min((pass + 1) * tile));
             }
         });
     }
 }
 
-/// The sums of a group's outputs for rows `first .. first + rows` of x; `[rows, LANES]`, rows `stride` apart.
+/// The sums of a group's outputs for a tile of rows of x; `[rows, LANES]`, rows `stride` apart. Of several passes over
+/// a group, each fetches its part of the next one.
 fn tile_sums(
     shape: Shape,
     group: &[u8],
     x: &Inputs,
-    (first, rows): (usize, usize),
+    tile: usize,
     (sums, stride): (&mut [f32], usize),
-    (ahead, passes): (*const u8, usize),
+    fetch: Option<(usize, usize)>,
 ) {
+    let x = x.tile(shape, tile);
     assert_eq!(group.len(), shape.group_bytes());
-    assert!(rows <= shape.format.tile_rows() && rows > 0 && stride >= LANES && sums.len() >= (rows - 1) * stride + LANES);
-    let tile = Tile {
-        group,
-        x: x.tile(shape, first, rows),
-        sums,
-        stride,
-        ahead,
-        lines: (shape.format.block_bytes() / 64).div_ceil(passes),
-    };
+    assert!(x.rows > 0 && stride >= LANES && sums.len() >= (x.rows - 1) * stride + LANES);
+    let block_lines = shape.format.block_bytes() / 64;
+    let (lines, begin) = fetch.map_or((0, 0), |(pass, passes)| {
+        let lines = block_lines.div_ceil(passes);
+        (lines.min(block_lines.saturating_sub(pass * lines)), pass * lines * 64 * x.blocks)
+    });
+    let ahead = group.as_ptr().wrapping_add(group.len() + begin);
+    let tile = Tile { group, x, sums, stride, ahead, lines };
     match shape.format {
-        Format::F32 => float::sums(rows, tile),
-        Format::Bf16 => bf16::sums(rows, tile),
-        Format::Int8 => integer::sums::<false>(rows, tile),
-        Format::Int4 => integer::sums::<true>(rows, tile),
+        Format::F32 => float::sums(tile),
+        Format::Bf16 => bf16::sums(tile),
+        Format::Int8 => integer::sums::<false>(tile),
+        Format::Int4 => integer::sums::<true>(tile),
     }
 }
 
