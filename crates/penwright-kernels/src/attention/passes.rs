@@ -96,8 +96,7 @@ pub(super) struct Softmax<'a> {
 }
 
 /// Scores `[keys, width]` to the weights `exp(scale · score − max)`, zero in the future, with groups of keys side by
-/// side, `[groups, width][group]`; with factors of dropout `[keys, width]`, if there are any. The sums are of the
-/// weights before dropout.
+/// side, `[groups, width][group]`, dropped if there is dropout. The sums are of the weights before it.
 pub(super) fn softmax<E: Element>(
     panel: Panel,
     scores: &mut [f32],
@@ -262,12 +261,14 @@ pub(super) fn gradients<E: Element>(
     to: Gradients<'_, E>,
 ) {
     if pairs_itself::<E>(panel.width) {
-        let (weights, ds) = (bytemuck::cast_slice_mut(to.weights), bytemuck::cast_slice_mut(to.ds));
-        let to = Gradients { weights, ds, stride: to.stride, grouped: bytemuck::cast_slice_mut(to.grouped) };
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the processor has the instructions.
-        unsafe {
-            x86::gradients(panel.first, scores, dscores, dropped.strip, scale, columns, to);
+        {
+            let (weights, ds) = (bytemuck::cast_slice_mut(to.weights), bytemuck::cast_slice_mut(to.ds));
+            let to = Gradients { weights, ds, stride: to.stride, grouped: bytemuck::cast_slice_mut(to.grouped) };
+            // SAFETY: the processor has the instructions.
+            unsafe {
+                x86::gradients(panel.first, scores, dscores, dropped.strip, scale, columns, to);
+            }
         }
     } else {
         let kept = dropped.factors(panel.width, scores.len());
