@@ -1,17 +1,19 @@
 //! An LSTM language model: embedding, stacked LSTM layers, output layer. Tensors are named as
 //! `torch.nn.Embedding`, `torch.nn.LSTM` and `torch.nn.Linear` name them.
 
+mod pass;
 mod session;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use penwright_kernels::{Init, Matrix, add, matmul, product, team};
+use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
 use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
-use crate::layers::{Dropout, Layout, Linear, Recurrent, add_rows, cross_entropy, embed, embed_backward};
+use crate::layers::{Dropout, Layout, Linear, LstmLayer as Layer};
 use crate::{Error, Result};
+use pass::Saved;
 use session::LstmSession;
 
 /// The shape of an LSTM.
@@ -50,14 +52,6 @@ impl LstmConfig {
     }
 }
 
-#[derive(Clone)]
-struct Layer {
-    input: Linear,
-    recurrent: Range<usize>,
-    recurrent_bias: Range<usize>,
-    hidden: usize,
-}
-
 /// An LSTM with its weights and the carried state of its training streams.
 #[derive(Clone)]
 pub struct Lstm {
@@ -67,7 +61,7 @@ pub struct Lstm {
     layers: Vec<Layer>,
     head: Linear,
     carried: State,
-    saved: Saved,
+    memory: Memory,
 }
 
 /// Hidden and cell state of each layer, `[B, H]`.
@@ -85,34 +79,17 @@ impl State {
     }
 }
 
-/// What the backward needs, time-major: row `t · B + b`; and working memory.
-#[derive(Clone, Default)]
-struct Saved {
-    tokens: Vec<u32>,
-    targets: Vec<u32>,
-    layers: Vec<SavedLayer>,
-    logits: Vec<f32>,
-    losses: Vec<f64>,
-    /// Gradient of the last layer's outputs, `[T · B, H]`.
-    d: Vec<f32>,
+/// What a step keeps, in the precision of training.
+#[derive(Clone)]
+enum Memory {
+    F32(Saved<f32>),
+    Bf16(Saved<Bf16>),
 }
 
-#[derive(Clone, Default)]
-struct SavedLayer {
-    /// The layer's input, `[T · B, inputs]`.
-    x: Vec<f32>,
-    /// Activated gates i, f, g, o, `[T · B, 4H]`.
-    gates: Vec<f32>,
-    /// Hidden and cell state before the first step and after each, `[(T + 1) · B, H]`.
-    hidden: Vec<f32>,
-    cell: Vec<f32>,
-    /// Gradient of the cell state, `[B, H]`.
-    dcell: Vec<f32>,
-    /// Gradient of x.
-    dx: Vec<f32>,
-    /// `b_ih + b_hh`, and the gradient of both.
-    bias: Vec<f32>,
-    recurrent: Recurrent,
+impl Default for Memory {
+    fn default() -> Self {
+        Memory::F32(Saved::default())
+    }
 }
 
 impl Lstm {
@@ -155,7 +132,7 @@ impl Lstm {
             layers: stack,
             head,
             carried: State::default(),
-            saved: Saved::default(),
+            memory: Memory::default(),
         })
     }
 
@@ -164,116 +141,26 @@ impl Lstm {
         &self.config
     }
 
-    /// Logits `[T · B, V]` of time-major tokens into `s.logits`; `state` moves on to the end.
-    fn forward(&self, s: &mut Saved, tokens: &[u32], state: &mut State, dropout: Dropout) {
-        let (rows, batch, e) = (tokens.len(), state.batch, self.config.embed);
-        let p = &self.params.data;
-        s.layers.resize_with(self.layers.len(), SavedLayer::default);
-        for (l, layer) in self.layers.iter().enumerate() {
-            let (below, kept) = s.layers.split_at_mut(l);
-            let kept = &mut kept[0];
-            kept.x.resize(rows * layer.input.inputs, 0.0);
-            match below.last() {
-                None => embed(&p[self.embedding.clone()], tokens, &mut kept.x, e),
-                Some(below) => {
-                    dropout.at(l as u64 - 1).copy(&below.hidden[batch * self.layers[l - 1].hidden..], &mut kept.x)
-                }
-            }
-            layer.forward(p, kept, rows, batch, &mut state.hidden[l], &mut state.cell[l]);
+    /// Whether training, and validation with it, multiplies bfloat16: inputs, states and gradients of products are
+    /// rounded to it. Weights, cell states and all sums stay f32.
+    pub fn set_bf16(&mut self, on: bool) {
+        if on != matches!(self.memory, Memory::Bf16(_)) {
+            self.memory = if on { Memory::Bf16(Saved::default()) } else { Memory::default() };
         }
-        s.logits.resize(rows * self.config.vocab, 0.0);
-        self.head.forward(p, outputs(&s.layers, batch * self.head.inputs), &mut s.logits, rows);
     }
 
-    /// `s.logits` holds the gradient of the logits; adds the gradients of all parameters.
-    fn backward(&self, s: &mut Saved, tokens: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) {
-        let rows = tokens.len();
-        let p = &self.params.data;
-        s.d.resize(rows * self.head.inputs, 0.0);
-        self.head.backward_params(grads, outputs(&s.layers, batch * self.head.inputs), &s.logits, rows);
-        self.head.backward_input(p, &s.logits, &mut s.d, rows);
-        for (l, layer) in self.layers.iter().enumerate().rev() {
-            let (kept, above) = s.layers.split_at_mut(l + 1);
-            let d = above.first_mut().map_or(&mut s.d, |above| &mut above.dx);
-            if l + 1 < self.layers.len() {
-                dropout.at(l as u64).apply(d);
-            }
-            layer.backward(p, grads, &mut kept[l], d, batch);
+    fn score_by<E: Factor>(&self, tokens: &[u32], sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>) -> Result<()> {
+        const WINDOW: usize = 1024;
+        check_tokens(tokens, self.config.vocab)?;
+        let (mut saved, mut state) = (Saved::<E>::default(), State::new(&self.config, 1));
+        let n = tokens.len().saturating_sub(1);
+        for start in (0..n).step_by(WINDOW) {
+            let end = (start + WINDOW).min(n);
+            team(|| self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF));
+            sink(&scores_of(&mut saved.logits, &tokens[start + 1..=end], self.config.vocab))?;
         }
-        embed_backward(&mut grads[self.embedding.clone()], tokens, &s.layers[0].dx, self.config.embed);
+        Ok(())
     }
-}
-
-/// What the last layer puts out, which follows its state before the first step.
-fn outputs(layers: &[SavedLayer], before: usize) -> &[f32] {
-    layers.last().map_or(&[], |layer| &layer.hidden[before..])
-}
-
-impl Layer {
-    /// All input products at once, then step by step the recurrent product and the cell.
-    fn forward(
-        &self,
-        p: &[f32],
-        kept: &mut SavedLayer,
-        rows: usize,
-        batch: usize,
-        hidden: &mut [f32],
-        cell: &mut [f32],
-    ) {
-        let (h, step) = (self.hidden, batch * self.hidden);
-        kept.gates.resize(rows * 4 * h, 0.0);
-        kept.hidden.resize((rows + batch) * h, 0.0);
-        kept.cell.resize((rows + batch) * h, 0.0);
-        kept.hidden[..step].copy_from_slice(hidden);
-        kept.cell[..step].copy_from_slice(cell);
-        kept.bias.clear();
-        let bias = self.input.bias.clone().map_or(&[][..], |bias| &p[bias]);
-        kept.bias.extend(bias.iter().zip(&p[self.recurrent_bias.clone()]).map(|(a, b)| a + b));
-        let x = Matrix::new(&kept.x, rows, self.input.inputs);
-        product(&mut kept.gates, Init::Bias(&kept.bias), x, self.input.matrix(p));
-        let weight = &p[self.recurrent.clone()];
-        kept.recurrent.pack_forward(weight, h, rows / batch);
-        for (t, gates) in kept.gates.chunks_exact_mut(4 * step).enumerate() {
-            let (hidden_past, hidden_now) = kept.hidden.split_at_mut((t + 1) * step);
-            let (cell_past, cell_now) = kept.cell.split_at_mut((t + 1) * step);
-            let before = (&hidden_past[t * step..], &cell_past[t * step..]);
-            kept.recurrent.step(weight, gates, before, (&mut hidden_now[..step], &mut cell_now[..step]), h);
-        }
-        hidden.copy_from_slice(&kept.hidden[rows * h..]);
-        cell.copy_from_slice(&kept.cell[rows * h..]);
-    }
-
-    /// Takes the gradient of the outputs `[T · B, H]` (and uses it up) and sets that of the inputs.
-    fn backward(&self, p: &[f32], grads: &mut [f32], kept: &mut SavedLayer, d: &mut [f32], batch: usize) {
-        let (h, step, rows) = (self.hidden, batch * self.hidden, d.len() / self.hidden);
-        kept.dcell.clear();
-        kept.dcell.resize(step, 0.0);
-        kept.recurrent.pack_backward(&p[self.recurrent.clone()], h);
-        for (t, dh) in d.chunks_exact_mut(step).enumerate().rev() {
-            let (gates, after) = kept.gates.split_at_mut((t + 1) * 4 * step);
-            let after = &after[..after.len().min(4 * step)];
-            let (before, cell) = kept.cell[t * step..][..2 * step].split_at(step);
-            kept.recurrent.step_back(&mut gates[t * 4 * step..], after, (before, cell), dh, &mut kept.dcell, h);
-        }
-        let past = Matrix::new(&kept.hidden, rows, h);
-        matmul(&mut grads[self.recurrent.clone()], true, Matrix::new(&kept.gates, rows, 4 * h).t(), past);
-        let x = Matrix::new(&kept.x, rows, self.input.inputs);
-        matmul(&mut grads[self.input.weight.clone()], true, Matrix::new(&kept.gates, rows, 4 * h).t(), x);
-        kept.bias.fill(0.0);
-        add_rows(&mut kept.bias, &kept.gates);
-        for bias in self.input.bias.iter().chain([&self.recurrent_bias]) {
-            add(&mut grads[bias.clone()], &kept.bias);
-        }
-        kept.dx.resize(rows * self.input.inputs, 0.0);
-        self.input.backward_input(p, &kept.gates, &mut kept.dx, rows);
-    }
-}
-
-/// `[B, T]` to `[T, B]`.
-fn time_major(tokens: &[u32], batch: usize, out: &mut Vec<u32>) {
-    let time = tokens.len() / batch;
-    out.clear();
-    out.extend((0..tokens.len()).map(|i| tokens[i % batch * time + i / batch]));
 }
 
 impl LanguageModel for Lstm {
@@ -303,16 +190,10 @@ impl LanguageModel for Lstm {
         _stride: Option<usize>,
         sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
     ) -> Result<()> {
-        const WINDOW: usize = 1024;
-        check_tokens(tokens, self.config.vocab)?;
-        let (mut saved, mut state) = (Saved::default(), State::new(&self.config, 1));
-        let n = tokens.len().saturating_sub(1);
-        for start in (0..n).step_by(WINDOW) {
-            let end = (start + WINDOW).min(n);
-            team(|| self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF));
-            sink(&scores_of(&mut saved.logits, &tokens[start + 1..=end], self.config.vocab))?;
+        match self.memory {
+            Memory::F32(_) => self.score_by::<f32>(tokens, sink),
+            Memory::Bf16(_) => self.score_by::<Bf16>(tokens, sink),
         }
-        Ok(())
     }
 }
 
@@ -336,19 +217,12 @@ impl Trainable for Lstm {
         if self.carried.batch != batch {
             self.carried = State::new(&self.config, batch);
         }
-        let (mut saved, mut state) = (std::mem::take(&mut self.saved), std::mem::take(&mut self.carried));
-        let (mut inputs, mut outputs) = (std::mem::take(&mut saved.tokens), std::mem::take(&mut saved.targets));
-        time_major(tokens, batch, &mut inputs);
-        time_major(targets, batch, &mut outputs);
-        let scale = 1.0 / tokens.len() as f32;
-        let loss = team(|| {
-            self.forward(&mut saved, &inputs, &mut state, dropout);
-            let loss = cross_entropy(&mut saved.logits, &outputs, self.config.vocab, scale, &mut saved.losses);
-            self.backward(&mut saved, &inputs, batch, grads, dropout);
-            loss
+        let (mut memory, mut state) = (std::mem::take(&mut self.memory), std::mem::take(&mut self.carried));
+        let loss = team(|| match &mut memory {
+            Memory::F32(saved) => self.learn(saved, (tokens, targets), &mut state, grads, dropout),
+            Memory::Bf16(saved) => self.learn(saved, (tokens, targets), &mut state, grads, dropout),
         });
-        (saved.tokens, saved.targets) = (inputs, outputs);
-        (self.saved, self.carried) = (saved, state);
+        (self.memory, self.carried) = (memory, state);
         loss / tokens.len() as f64
     }
 
@@ -386,11 +260,11 @@ impl Trainable for Lstm {
     }
 
     fn snapshot(&self) -> Arc<dyn LanguageModel> {
-        Arc::new(Lstm { saved: Saved::default(), carried: State::default(), ..self.clone() })
+        Arc::new(Lstm { memory: Memory::default(), carried: State::default(), ..self.clone() })
     }
 
     fn into_model(mut self: Box<Self>) -> Arc<dyn LanguageModel> {
-        self.saved = Saved::default();
+        self.memory = Memory::default();
         Arc::new(*self)
     }
 }
