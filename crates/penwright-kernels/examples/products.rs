@@ -79,7 +79,9 @@ fn main() {
         let right = if tb { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
         let mut packed = Packed::<Bf16>::default();
         packed.pack(right);
-        let sums = |c| Output::Sums { c, init: Init::Zero };
+        fn sums(c: &mut [f32]) -> Output<'_, Bf16> {
+            Output::Sums { c, init: Init::Zero }
+        }
         let pairs = team(|| best(|| product_into::<Bf16, _, _>(sums(&mut c), left, right)));
         let ready = team(|| best(|| product_packed(sums(&mut c), left, &packed)));
         let mut short = narrow(&c);

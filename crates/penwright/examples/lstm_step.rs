@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use penwright::layers::Dropout;
-use penwright::model::{Lstm, LstmConfig, Trainable};
+use penwright::model::{Lstm, LstmConfig, Precision, Trainable};
 use penwright::train::{AdamW, global_norm};
 
 struct Case {
@@ -32,7 +32,7 @@ fn run(case: &Case, bf16: bool, threads: usize) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let mut model = Lstm::new(case.config.clone(), 1).unwrap();
-        model.set_bf16(bf16);
+        model.set_precision(if bf16 { Precision::Bf16 } else { Precision::F32 });
         let mut optimizer = AdamW::new(model.params());
         let mut grads = vec![0.0; model.params().data.len()];
         let n = case.batch * case.context;
@@ -40,9 +40,8 @@ fn run(case: &Case, bf16: bool, threads: usize) {
         let (mut first, mut last) = (0.0, 0.0);
         for step in 0..12 {
             let (x, y) = (tokens(case.config.vocab, n, step % 2), tokens(case.config.vocab, n, step % 2 + 2));
-            grads.fill(0.0);
             let start = Instant::now();
-            last = model.train_step(&x, &y, case.batch, &mut grads, Dropout::OFF);
+            last = model.train_step(&x, &y, case.batch, &mut grads, true, Dropout::OFF);
             best = f64::min(best, start.elapsed().as_secs_f64());
             let norm = global_norm(&grads);
             let scale = if norm > 1.0 { 1.0 / norm } else { 1.0 };

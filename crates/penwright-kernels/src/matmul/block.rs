@@ -1,9 +1,9 @@
 //! A task's part of a product: the loops that keep panels and tiles in the caches.
 
-use super::finish::Sink;
+use super::finish::{Sink, TileSums};
 use super::matrix::Matrix;
 use super::pack::{Packable, Packed, PackedLeft, step};
-use crate::tile::{MAX_PANEL, MR, Start, Tile};
+use crate::tile::{Start, Tile};
 
 /// The inner dimension is cut into equal parts of at most this many groups.
 pub(super) const INNER: usize = 512;
@@ -78,8 +78,8 @@ pub(super) unsafe fn multiply<E: Packable>(right: &Packed<E>, left: Left<E>, blo
     let parts = groups.div_ceil(INNER).max(1);
     let inner = groups.div_ceil(parts);
     let across = (SECOND_CACHE / (inner * width).max(1)).max(1) * width;
-    let mut tile = [0.0; MR * MAX_PANEL];
-    let mut sums = sink.sums(rows, cols, parts > 1, tile.as_mut_ptr());
+    let mut tile = TileSums::default();
+    let mut sums = sink.sums(rows, cols, parts > 1, tile.0.as_mut_ptr());
     for part in 0..parts {
         let (from, to) = (part * inner, groups.min((part + 1) * inner));
         for begin in (0..cols).step_by(across) {

@@ -8,10 +8,9 @@ use super::matrix::Init;
 use super::pack::Packable;
 use crate::bf16::Element;
 use crate::isa::dispatched;
-use crate::math::{fma, random};
 use crate::parts::BlockMut;
-use crate::rows::{gelu_of, gelu_slope};
-use crate::tile::{MAX_PANEL, Start};
+use crate::rows::{gelu, gelu_backward};
+use crate::tile::{MAX_PANEL, MR, Start};
 
 /// Where a product's sums `[rows, n]` go, and through what. All are row-major without gaps.
 #[derive(Debug)]
@@ -60,6 +59,11 @@ pub enum Output<'a, E: Element> {
 }
 
 impl<'a, E: Packable> Output<'a, E> {
+    /// [`Output::Sums`], where the kind of number is to be named.
+    pub fn sums(c: &'a mut [f32], init: Init<'a>) -> Self {
+        Output::Sums { c, init }
+    }
+
     /// Panics when a slice is too short.
     pub(super) fn sink(self, rows: usize, n: usize) -> Sink<'a, E> {
         let fits = |len: usize| assert!(len >= rows * n, "output is too short");
@@ -208,161 +212,143 @@ impl<E: Packable> Sink<'_, E> {
     /// Takes the sums of a tile, `(first, number)` of the block's rows and columns, to where they go.
     ///
     /// # Safety
-    /// The tile lies in the task's block; its sums lie at `c`, rows `c_row` apart.
+    /// The tile lies in the task's block; its sums lie at `c`, rows `c_row` apart, which nobody else reads or writes.
     #[inline(always)]
     pub(super) unsafe fn finish(&self, c: *mut f32, c_row: usize, rows: (usize, usize), cols: (usize, usize)) {
-        let at = (self.row + rows.0) * self.stride + self.col + cols.0;
-        let (rows, first, cols, stride) = (rows.1, self.col + cols.0, cols.1, self.stride);
-        let zeros = [0.0; MAX_PANEL];
-        // SAFETY of these and the slices below: the tile lies in the output, whose size was checked in `Output::sink`;
-        // it is this task's alone; a bias has a value for every column.
-        let bias = |bias: *const f32| match bias.is_null() {
-            true => &zeros[..cols],
-            // SAFETY: see above.
-            false => unsafe { std::slice::from_raw_parts(bias.add(first), cols) },
+        if self.is_sums() {
+            return;
+        }
+        let (first, rows, cols) = (self.col + cols.0, (self.row + rows.0, rows.1), cols.1);
+        // SAFETY: promised by the caller; rows of a tile that fills its memory lie a panel apart.
+        unsafe {
+            if c_row == MAX_PANEL && cols == MAX_PANEL {
+                self.take(std::slice::from_raw_parts_mut(c, rows.1 * MAX_PANEL), first, rows, cols);
+            } else {
+                let mut tile = TileSums::default();
+                for (i, row) in tile.0.chunks_exact_mut(MAX_PANEL).enumerate().take(rows.1) {
+                    row[..cols].copy_from_slice(std::slice::from_raw_parts(c.add(i * c_row), cols));
+                }
+                self.take(&mut tile.0[..rows.1 * MAX_PANEL], first, rows, cols);
+            }
+        }
+    }
+
+    /// The same for sums whose rows lie side by side, each as long as a panel.
+    ///
+    /// # Safety
+    /// Rows and columns are the task's.
+    unsafe fn take(&self, tile: &mut [f32], first: usize, (row, rows): (usize, usize), cols: usize) {
+        let (at, stride) = (row * self.stride + first, self.stride);
+        let mut other = TileSums::default();
+        let other = &mut other.0[..tile.len()];
+        let add_bias = |tile: &mut [f32], bias: *const f32| {
+            if !bias.is_null() {
+                // SAFETY: a bias has a value for every column (`Output::sink`).
+                let bias = unsafe { std::slice::from_raw_parts(bias.add(first), cols) };
+                add_to_rows(tile, bias);
+            }
         };
-        // SAFETY: see above.
+        // SAFETY of these: the tile lies in the output, whose size was checked in `Output::sink`; it is this task's
+        // alone, or only read through.
         let block = |c: *mut E| unsafe { BlockMut::raw(c.wrapping_add(at), rows, cols, stride) };
-        // SAFETY: promised by the caller.
-        let mut sums = unsafe { BlockMut::raw(c, rows, cols, c_row) };
+        // SAFETY: see above.
+        let floats = |c: *mut f32| unsafe { BlockMut::raw(c.wrapping_add(at), rows, cols, stride) };
         match self.goal {
             Goal::Sums { .. } => {}
-            Goal::Rounded { c, bias: b } => rounded_tile(&mut sums, &mut block(c), bias(b)),
-            Goal::Gelu { before, after, bias: b } => {
-                gelu_tile(&mut sums, &mut block(before), &mut block(after), bias(b));
+            Goal::Rounded { c, bias } => {
+                add_bias(tile, bias);
+                store(tile, &mut block(c));
+            }
+            Goal::Gelu { before, after, bias } => {
+                add_bias(tile, bias);
+                store(tile, &mut block(before));
+                // Of the rounded values, which are what the backward knows.
+                round(E::default(), tile);
+                gelu(tile, other);
+                store(other, &mut block(after));
             }
             Goal::GeluBackward { d, before } => {
-                // It is only read through.
-                gelu_backward_tile(&mut sums, &mut block(before.cast_mut()), &mut block(d));
+                load(&mut block(before.cast_mut()), other);
+                gelu_backward(other, tile);
+                store(tile, &mut block(d));
             }
-            Goal::Residual { c, x, bias: b, dropout } => {
-                // SAFETY: see above; x is only read through.
-                let mut x = unsafe { BlockMut::raw(x.cast_mut().wrapping_add(at), rows, cols, stride) };
-                // SAFETY: see above.
-                let mut c = unsafe { BlockMut::raw(c.wrapping_add(at), rows, cols, stride) };
-                match dropout {
-                    None => residual_tile(&mut sums, &mut x, &mut c, bias(b)),
-                    Some(dropout) => dropped_tile(&mut sums, &mut x, &mut c, bias(b), at, stride, dropout),
+            Goal::Residual { c, x, bias, dropout } => {
+                add_bias(tile, bias);
+                if let Some((key, rate)) = dropout {
+                    for (i, row) in tile.chunks_exact_mut(MAX_PANEL).enumerate() {
+                        crate::rows::dropout(row, key, (at + i * stride) as u64, rate);
+                    }
                 }
+                load(&mut floats(x.cast_mut()), other);
+                crate::rows::add(tile, other);
+                store(tile, &mut floats(c));
             }
         }
     }
 }
 
-/// `to[j] = f(j)`; whole panels by way of an array, so that the compiler sees that nothing overlaps.
-#[inline(always)]
-fn fill<E: Element>(to: &mut [E], f: impl Fn(usize) -> f32) {
-    if let Ok(to) = <&mut [E; MAX_PANEL]>::try_from(&mut *to) {
-        let values: [f32; MAX_PANEL] = std::array::from_fn(&f);
-        *to = values.map(E::of);
-    } else {
-        to.iter_mut().enumerate().for_each(|(j, t)| *t = E::of(f(j)));
+/// The sums of a tile on lines of the cache, so that a vector of them never lies across two.
+#[repr(align(64))]
+pub(super) struct TileSums(pub(super) [f32; MR * MAX_PANEL]);
+
+impl Default for TileSums {
+    fn default() -> Self {
+        TileSums([0.0; MR * MAX_PANEL])
     }
 }
 
 dispatched! {
-    fn rounded_tile<E: Element>(sums: &mut BlockMut<'_>, c: &mut BlockMut<'_, E>, bias: &[f32]) = rounded_tile_body;
+    /// Adds a row to every row of a tile.
+    fn add_to_rows(tile: &mut [f32], row: &[f32]) = add_to_rows_body;
 }
 
 #[inline(always)]
-fn rounded_tile_body<E: Element, const FMA: bool>(sums: &mut BlockMut<'_>, c: &mut BlockMut<'_, E>, bias: &[f32]) {
-    for i in 0..sums.rows() {
-        let ([sums], [c]) = (sums.row(i), c.row(i));
-        fill(c, |j| sums[j] + bias[j]);
+fn add_to_rows_body<const FMA: bool>(tile: &mut [f32], row: &[f32]) {
+    for tile in tile.chunks_exact_mut(MAX_PANEL) {
+        tile.iter_mut().zip(row).for_each(|(t, x)| *t += x);
     }
 }
 
 dispatched! {
-    fn gelu_tile<E: Element>(
-        sums: &mut BlockMut<'_>,
-        before: &mut BlockMut<'_, E>,
-        after: &mut BlockMut<'_, E>,
-        bias: &[f32],
-    ) = gelu_tile_body;
+    /// A tile to where it belongs.
+    fn store<E: Element>(tile: &[f32], to: &mut BlockMut<'_, E>) = store_body;
 }
 
 #[inline(always)]
-fn gelu_tile_body<E: Element, const FMA: bool>(
-    sums: &mut BlockMut<'_>,
-    before: &mut BlockMut<'_, E>,
-    after: &mut BlockMut<'_, E>,
-    bias: &[f32],
-) {
-    for i in 0..sums.rows() {
-        let ([sums], [before], [after]) = (sums.row(i), before.row(i), after.row(i));
-        fill(before, |j| sums[j] + bias[j]);
-        // Of the rounded value, which is what the backward knows.
-        fill(after, |j| gelu_of::<FMA>(before[j].get()));
+fn store_body<E: Element, const FMA: bool>(tile: &[f32], to: &mut BlockMut<'_, E>) {
+    for (i, tile) in tile.chunks_exact(MAX_PANEL).enumerate() {
+        let [to] = to.row(i);
+        if to.len() == MAX_PANEL {
+            to.iter_mut().zip(tile).for_each(|(t, x)| *t = E::of(*x));
+        } else {
+            to.iter_mut().zip(tile).for_each(|(t, x)| *t = E::of(*x));
+        }
     }
 }
 
 dispatched! {
-    fn gelu_backward_tile<E: Element>(
-        sums: &mut BlockMut<'_>,
-        before: &mut BlockMut<'_, E>,
-        d: &mut BlockMut<'_, E>,
-    ) = gelu_backward_tile_body;
+    /// To the nearest values of the kind that `kind` is of.
+    fn round<E: Element>(kind: E, tile: &mut [f32]) = round_body;
 }
 
 #[inline(always)]
-fn gelu_backward_tile_body<E: Element, const FMA: bool>(
-    sums: &mut BlockMut<'_>,
-    before: &mut BlockMut<'_, E>,
-    d: &mut BlockMut<'_, E>,
-) {
-    for i in 0..sums.rows() {
-        let ([sums], [before], [d]) = (sums.row(i), before.row(i), d.row(i));
-        fill(d, |j| sums[j] * gelu_slope::<FMA>(before[j].get()));
-    }
+fn round_body<E: Element, const FMA: bool>(_kind: E, tile: &mut [f32]) {
+    tile.iter_mut().for_each(|x| *x = E::of(*x).get());
 }
 
 dispatched! {
-    fn residual_tile(sums: &mut BlockMut<'_>, x: &mut BlockMut<'_>, c: &mut BlockMut<'_>, bias: &[f32])
-        = residual_tile_body;
+    /// And back.
+    fn load<E: Element>(from: &mut BlockMut<'_, E>, tile: &mut [f32]) = load_body;
 }
 
 #[inline(always)]
-fn residual_tile_body<const FMA: bool>(
-    sums: &mut BlockMut<'_>,
-    x: &mut BlockMut<'_>,
-    c: &mut BlockMut<'_>,
-    bias: &[f32],
-) {
-    for i in 0..sums.rows() {
-        let ([sums], [x], [c]) = (sums.row(i), x.row(i), c.row(i));
-        fill(c, |j| x[j] + (sums[j] + bias[j]));
-    }
-}
-
-dispatched! {
-    /// The same with dropout; element 0 of the tile is number `first` of the output.
-    fn dropped_tile(
-        sums: &mut BlockMut<'_>,
-        x: &mut BlockMut<'_>,
-        c: &mut BlockMut<'_>,
-        bias: &[f32],
-        first: usize,
-        stride: usize,
-        dropout: (u64, f32),
-    ) = dropped_tile_body;
-}
-
-#[inline(always)]
-fn dropped_tile_body<const FMA: bool>(
-    sums: &mut BlockMut<'_>,
-    x: &mut BlockMut<'_>,
-    c: &mut BlockMut<'_>,
-    bias: &[f32],
-    first: usize,
-    stride: usize,
-    (key, rate): (u64, f32),
-) {
-    for i in 0..sums.rows() {
-        let ([sums], [x], [c]) = (sums.row(i), x.row(i), c.row(i));
-        let at = (first + i * stride) as u64;
-        fill(c, |j| {
-            let kept = crate::rows::kept(random(key, at + j as u64), rate);
-            fma::<false>(kept, sums[j] + bias[j], x[j])
-        });
+fn load_body<E: Element, const FMA: bool>(from: &mut BlockMut<'_, E>, tile: &mut [f32]) {
+    for (i, tile) in tile.chunks_exact_mut(MAX_PANEL).enumerate() {
+        let [from] = from.row(i);
+        if from.len() == MAX_PANEL {
+            tile.iter_mut().zip(from).for_each(|(t, x)| *t = x.get());
+        } else {
+            tile.iter_mut().zip(from).for_each(|(t, x)| *t = x.get());
+        }
     }
 }

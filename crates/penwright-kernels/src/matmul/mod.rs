@@ -10,9 +10,9 @@ mod pack;
 use std::cell::RefCell;
 
 use crate::isa::isa;
-use crate::parts::BlockMut;
+use crate::parts::{BlockMut, chunks_mut, each};
 use crate::team::run;
-use crate::tile::panel;
+use crate::tile::{MAX_PANEL, MR, panel};
 use block::{Block, INNER, Left, multiply};
 use few::{FEW_ROWS, few_rows};
 pub use finish::Output;
@@ -83,13 +83,14 @@ pub fn product(c: &mut [f32], init: Init<'_>, a: Matrix<'_>, b: Matrix<'_>) {
 }
 
 /// `a · b` on all threads, in the kind of number E whatever the factors lie in, and what becomes of it. A long inner
-/// dimension is packed and multiplied a part at a time where the output gathers the sums.
+/// dimension is packed and multiplied a part at a time where the output gathers the sums. Where numbers are multiplied
+/// in groups ([`crate::Element::GROUP`]), `a` may have columns that fill up its last group, of zeros.
 /// Panics when the shapes do not fit.
 pub fn product_into<E: Factor, A: Packable, B: Packable>(output: Output<'_, E>, a: Matrix<'_, A>, b: Matrix<'_, B>) {
     /// Groups of the inner dimension that are packed at once.
     const PART: usize = 4 * INNER;
     let (m, n, k) = (a.rows, b.cols, a.cols);
-    assert_eq!(k, b.rows, "inner sizes differ");
+    assert!(k == b.rows || k == b.rows.next_multiple_of(E::GROUP), "inner sizes differ");
     let sink = output.sink(m, n);
     if m == 0 || n == 0 {
         return;
@@ -100,7 +101,7 @@ pub fn product_into<E: Factor, A: Packable, B: Packable>(output: Output<'_, E>, 
         for i in 0..parts {
             let (from, to) = ((i * part).min(k), k.min((i + 1) * part));
             let a = a.columns(from, to - from);
-            right.pack(b.rows(from, to - from));
+            right.pack(b.rows(from, to.min(b.rows) - from));
             let sink = if i > 0 { sink.adding() } else { sink };
             spread(sink, lay(a, left, n), right, m);
         }
@@ -109,7 +110,7 @@ pub fn product_into<E: Factor, A: Packable, B: Packable>(output: Output<'_, E>, 
 
 /// The same with a right factor that is packed already. Panics when the shapes do not fit.
 pub fn product_packed<E: Factor, A: Packable>(output: Output<'_, E>, a: Matrix<'_, A>, b: &Packed<E>) {
-    assert_eq!(a.cols, b.k, "inner sizes differ");
+    assert!(a.cols == b.k || a.cols == b.k.next_multiple_of(E::GROUP), "inner sizes differ");
     let sink = output.sink(a.rows, b.n);
     if a.rows > 0 && b.n > 0 {
         E::with_scratch(|_, left| spread(sink, lay(a, left, b.n), b, a.rows));
@@ -123,6 +124,23 @@ pub fn product_of_packed<E: Packable>(output: Output<'_, E>, a: &PackedLeft<E>, 
     if a.rows > 0 && b.n > 0 {
         spread(sink, Left::packed(a), b, a.rows);
     }
+}
+
+/// What becomes of sums `[rows, n]` that are there already, on all threads. Panics when the shapes do not fit.
+pub fn finish<E: Factor>(output: Output<'_, E>, sums: &mut [f32], rows: usize, n: usize) {
+    const ROWS: usize = 24;
+    let sink = output.sink(rows, n);
+    each(chunks_mut(&mut sums[..rows * n], ROWS * n), |task, sums| {
+        let height = sums.len() / n;
+        for row in (0..height).step_by(MR) {
+            for col in (0..n).step_by(MAX_PANEL) {
+                let c = sums[row * n + col..].as_mut_ptr();
+                let (rows, cols) = (MR.min(height - row), MAX_PANEL.min(n - col));
+                // SAFETY: the tile lies in the sums and in the output, which `sink` checked; no other task has its rows.
+                unsafe { sink.finish(c, n, (task * ROWS + row, rows), (col, cols)) }
+            }
+        }
+    });
 }
 
 /// The left factor as tiles read it: where it lies if that can be, else packed.

@@ -3,11 +3,13 @@
 use super::matrix::Matrix;
 use crate::bf16::{Bf16, Element};
 use crate::isa::{Isa, dispatched, isa};
-use crate::parts::{Cut, blocks_mut, chunks_mut, each};
+use crate::parts::{BlockMut, Cut, blocks_mut, chunks_mut, each};
 use crate::tile::{MAX_PANEL, Tiled, panel, tile_rows};
 
 /// Elements that a task of packing moves at least.
 const TASK_ELEMENTS: usize = 1 << 14;
+/// Panels that are packed together.
+const SIDE_BY_SIDE: usize = 8;
 
 /// A line of the cache.
 #[derive(Clone, Copy, Debug)]
@@ -63,14 +65,12 @@ impl<E: Packable> Packed<E> {
         (self.k, self.n, self.isa) = (b.rows, b.cols, isa());
         self.width = panel(self.isa);
         let (width, one) = (self.width, self.k.div_ceil(E::GROUP) * E::GROUP * self.width);
-        let len = self.n.div_ceil(width) * one;
-        // Some panels a task, so that a small matrix stays on one thread.
-        let group = (TASK_ELEMENTS / one.max(1)).max(1);
-        each(chunks_mut(self.data.take::<E>(len), group * one), |task, part| {
-            for (i, out) in part.chunks_exact_mut(one.max(1)).enumerate() {
-                let first = (task * group + i) * width;
-                E::pack_panel(b.columns(first, width.min(b.cols - first)), out, width);
-            }
+        let (panels, len) = (self.n.div_ceil(width), self.n.div_ceil(width) * one);
+        // Neighbouring panels together, so that rows are read on along their lines; a small matrix stays on one thread.
+        let group = (TASK_ELEMENTS / one.max(1)).max(panels.div_ceil(4).min(SIDE_BY_SIDE)).max(1);
+        each(chunks_mut(self.data.take::<E>(len), group * one), |task, out| {
+            let first = task * group * width;
+            E::pack_panels(b.columns(first, (group * width).min(b.cols - first)), out, width);
         });
     }
 
@@ -130,14 +130,9 @@ impl<E: Packable> PackedLeft<E> {
         let across = groups.div_ceil(ROWS / E::GROUP);
         each(blocks_mut(out, cut), |task, mut block| {
             let (first_tile, first_k) = (task / across * TILES, task % across * ROWS);
-            for l in 0..block.width() / one {
-                for tile in 0..block.rows() {
-                    let first = (first_tile + tile) * step;
-                    let rows = step.min(a.rows - first);
-                    let [to] = block.row(tile);
-                    E::pack_group(a.rows(first, rows), first_k + l * E::GROUP, &mut to[l * one..][..rows * E::GROUP]);
-                }
-            }
+            let rows = (first_tile * step, (block.rows() * step).min(a.rows - first_tile * step));
+            let a = a.rows(rows.0, rows.1).columns(first_k, (a.cols - first_k).min(ROWS));
+            E::pack_tiles(a, &mut block, step);
         });
     }
 
@@ -152,9 +147,13 @@ pub trait Packable: Tiled {
     #[doc(hidden)]
     fn upper(self) -> u32;
 
-    /// `[k, n ≤ width]` to `[groups of k][width][group]`, filled up with zeros.
+    /// `[k, n]` to `[panels][groups of k][width][group]`, filled up with zeros.
     #[doc(hidden)]
-    fn pack_panel<S: Packable>(b: Matrix<'_, S>, out: &mut [Self], width: usize);
+    fn pack_panels<S: Packable>(b: Matrix<'_, S>, out: &mut [Self], width: usize);
+
+    /// Tiles of `step` rows of a matrix `[rows, k]`, to a block `[tiles][groups of k][step][group]`.
+    #[doc(hidden)]
+    fn pack_tiles<S: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, Self>, step: usize);
 
     /// The group of columns from `first` on of a matrix `[rows, k]`, to `[rows][group]`.
     #[doc(hidden)]
@@ -167,16 +166,52 @@ impl Packable for f32 {
         crate::bf16::rounded(self)
     }
 
-    fn pack_panel<S: Packable>(b: Matrix<'_, S>, out: &mut [f32], width: usize) {
-        const ROWS: usize = 16;
+    fn pack_panels<S: Packable>(b: Matrix<'_, S>, out: &mut [f32], width: usize) {
         if b.col_stride == 1 {
-            for (l, out) in out.chunks_exact_mut(width).enumerate() {
-                let (values, rest) = out.split_at_mut(b.cols);
-                copy(values, &b.data[l * b.row_stride..]);
-                rest.iter_mut().for_each(|x| *x = 0.0);
-            }
-            return;
+            return copy_rows(b, out, width);
         }
+        for (i, out) in out.chunks_mut((b.rows * width).max(1)).enumerate() {
+            let first = i * width;
+            copy_columns(b.columns(first, width.min(b.cols - first)), out, width);
+        }
+    }
+
+    fn pack_tiles<S: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, f32>, step: usize) {
+        copy_tiles(a, out, step);
+    }
+
+    #[inline(always)]
+    fn pack_group<S: Packable>(a: Matrix<'_, S>, first: usize, out: &mut [f32]) {
+        let from = &a.data[first * a.col_stride..];
+        if a.row_stride == 1 {
+            copy(out, from);
+        } else {
+            out.iter_mut().zip(from.iter().step_by(a.row_stride)).for_each(|(t, f)| *t = f.get());
+        }
+    }
+}
+
+dispatched! {
+    /// Panels of a matrix whose rows lie in one piece.
+    fn copy_rows<S: Packable>(b: Matrix<'_, S>, out: &mut [f32], width: usize) = copy_rows_body;
+}
+
+#[inline(always)]
+fn copy_rows_body<S: Packable, const FMA: bool>(b: Matrix<'_, S>, out: &mut [f32], width: usize) {
+    for l in 0..b.rows {
+        let row = &b.data[l * b.row_stride..][..b.cols];
+        for (from, out) in row.chunks(width).zip(out.chunks_exact_mut(b.rows * width)) {
+            let (values, rest) = out[l * width..][..width].split_at_mut(from.len());
+            copy(values, from);
+            rest.iter_mut().for_each(|x| *x = 0.0);
+        }
+    }
+}
+
+/// A panel of any other matrix.
+fn copy_columns<S: Packable>(b: Matrix<'_, S>, out: &mut [f32], width: usize) {
+    const ROWS: usize = 16;
+    {
         for (block, out) in out.chunks_mut(ROWS * width).enumerate() {
             let mut square = [[0.0; MAX_PANEL]; ROWS];
             for j in 0..b.cols {
@@ -195,15 +230,6 @@ impl Packable for f32 {
             out.chunks_exact_mut(width).zip(&square).for_each(|(out, row)| copy(out, row));
         }
     }
-
-    fn pack_group<S: Packable>(a: Matrix<'_, S>, first: usize, out: &mut [f32]) {
-        let from = &a.data[first * a.col_stride..];
-        if a.row_stride == 1 {
-            copy(out, from);
-        } else {
-            out.iter_mut().zip(from.iter().step_by(a.row_stride)).for_each(|(t, f)| *t = f.get());
-        }
-    }
 }
 
 /// Copies the first values of `from`: the lengths that tiles have without a call.
@@ -212,7 +238,9 @@ fn copy<S: Element>(to: &mut [f32], from: &[S]) {
     macro_rules! of_length {
         ($($n:literal)+) => {
             $(if let (Ok(to), Some(from)) = (<&mut [f32; $n]>::try_from(&mut *to), from.first_chunk::<$n>()) {
-                *to = from.map(S::get);
+                for j in 0..$n {
+                    to[j] = from[j].get();
+                }
                 return;
             })+
         };
@@ -233,15 +261,22 @@ impl Packable for Bf16 {
         u32::from(self.to_bits()) << 16
     }
 
-    fn pack_panel<S: Packable>(b: Matrix<'_, S>, out: &mut [Bf16], width: usize) {
+    fn pack_panels<S: Packable>(b: Matrix<'_, S>, out: &mut [Bf16], width: usize) {
         let out: &mut [u32] = bytemuck::cast_slice_mut(out);
         if b.col_stride == 1 {
-            pair_rows(b, out, width);
-        } else {
-            pair_columns(b, out, width);
+            return pair_rows(b, out, width);
+        }
+        for (i, out) in out.chunks_mut((b.rows.div_ceil(2) * width).max(1)).enumerate() {
+            let first = i * width;
+            pair_columns(b.columns(first, width.min(b.cols - first)), out, width);
         }
     }
 
+    fn pack_tiles<S: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, Bf16>, step: usize) {
+        pair_tiles(a, out, step);
+    }
+
+    #[inline(always)]
     fn pack_group<S: Packable>(a: Matrix<'_, S>, first: usize, out: &mut [Bf16]) {
         let out: &mut [u32] = bytemuck::cast_slice_mut(out);
         let one = &a.data[first * a.col_stride..];
@@ -266,7 +301,9 @@ fn interleave<S: Packable>(one: &[S], two: &[S], out: &mut [u32]) {
                 $($n => if let (Ok(out), Some(one), Some(two)) =
                     (<&mut [u32; $n]>::try_from(&mut *out), one.first_chunk::<$n>(), two.first_chunk::<$n>())
                 {
-                    *out = std::array::from_fn(|j| pair(one[j], two[j]));
+                    for j in 0..$n {
+                        out[j] = pair(one[j], two[j]);
+                    }
                     return;
                 })+
                 _ => {}
@@ -278,27 +315,36 @@ fn interleave<S: Packable>(one: &[S], two: &[S], out: &mut [u32]) {
 }
 
 dispatched! {
-    /// A panel of a matrix whose rows lie in one piece.
+    /// Panels of a matrix whose rows lie in one piece.
     fn pair_rows<S: Packable>(b: Matrix<'_, S>, out: &mut [u32], width: usize) = pair_rows_body;
 }
 
 #[inline(always)]
 fn pair_rows_body<S: Packable, const FMA: bool>(b: Matrix<'_, S>, out: &mut [u32], width: usize) {
-    for (l, out) in out.chunks_exact_mut(width).enumerate() {
-        let (values, rest) = out.split_at_mut(b.cols);
-        rest.iter_mut().for_each(|x| *x = 0);
+    let groups = b.rows.div_ceil(2);
+    for l in 0..groups {
         let one = &b.data[2 * l * b.row_stride..][..b.cols];
-        if 2 * l + 1 < b.rows {
-            interleave(one, &b.data[(2 * l + 1) * b.row_stride..][..b.cols], values);
-        } else {
-            values.iter_mut().zip(one).for_each(|(t, x)| *t = pair(*x, S::default()));
+        let two = if 2 * l + 1 < b.rows { &b.data[(2 * l + 1) * b.row_stride..][..b.cols] } else { &[] };
+        for (i, out) in out.chunks_exact_mut(groups * width).enumerate() {
+            let cols = i * width..b.cols.min((i + 1) * width);
+            let (values, rest) = out[l * width..][..width].split_at_mut(cols.len());
+            rest.iter_mut().for_each(|x| *x = 0);
+            match two.get(cols.clone()) {
+                Some(two) => interleave(&one[cols], two, values),
+                None => values.iter_mut().zip(&one[cols]).for_each(|(t, x)| *t = pair(*x, S::default())),
+            }
         }
     }
 }
 
-/// A panel of a matrix whose columns lie in one piece, or of any: by squares, so that reading and writing both go
-/// along lines.
-fn pair_columns<S: Packable>(b: Matrix<'_, S>, out: &mut [u32], width: usize) {
+dispatched! {
+    /// A panel of a matrix whose columns lie in one piece, or of any: by squares, so that reading and writing both go
+    /// along lines.
+    fn pair_columns<S: Packable>(b: Matrix<'_, S>, out: &mut [u32], width: usize) = pair_columns_body;
+}
+
+#[inline(always)]
+fn pair_columns_body<S: Packable, const FMA: bool>(b: Matrix<'_, S>, out: &mut [u32], width: usize) {
     const PAIRS: usize = 16;
     for (block, out) in out.chunks_mut(PAIRS * width).enumerate() {
         let mut square = [[0u32; MAX_PANEL]; PAIRS];
@@ -330,4 +376,34 @@ fn pair_columns<S: Packable>(b: Matrix<'_, S>, out: &mut [u32], width: usize) {
 #[inline(always)]
 fn pairs_of<S: Packable, const N: usize, const M: usize>(from: &[S; M]) -> [u32; N] {
     std::array::from_fn(|l| pair(from[2 * l], from[2 * l + 1]))
+}
+
+dispatched! {
+    fn copy_tiles<S: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, f32>, step: usize) = copy_tiles_body;
+}
+
+#[inline(always)]
+fn copy_tiles_body<S: Packable, const FMA: bool>(a: Matrix<'_, S>, out: &mut BlockMut<'_, f32>, step: usize) {
+    tiles(a, out, step);
+}
+
+dispatched! {
+    fn pair_tiles<S: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, Bf16>, step: usize) = pair_tiles_body;
+}
+
+#[inline(always)]
+fn pair_tiles_body<S: Packable, const FMA: bool>(a: Matrix<'_, S>, out: &mut BlockMut<'_, Bf16>, step: usize) {
+    tiles(a, out, step);
+}
+
+#[inline(always)]
+fn tiles<S: Packable, E: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, E>, step: usize) {
+    let one = step * E::GROUP;
+    for l in 0..out.width() / one {
+        for tile in 0..out.rows() {
+            let rows = step.min(a.rows - tile * step);
+            let [to] = out.row(tile);
+            E::pack_group(a.rows(tile * step, rows), l * E::GROUP, &mut to[l * one..][..rows * E::GROUP]);
+        }
+    }
 }

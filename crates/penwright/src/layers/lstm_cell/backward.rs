@@ -26,7 +26,7 @@ impl LstmLayer {
     pub(crate) fn backward<E: Factor>(
         &self,
         p: &[f32],
-        grads: &mut [f32],
+        (grads, fresh): (&mut [f32], bool),
         kept: &mut Kept<E>,
         work: &mut Work<E>,
         (below, above): (Below<'_, E>, Above<'_, E>),
@@ -52,22 +52,23 @@ impl LstmLayer {
                 }
             }
         }
+        let init = || if fresh { Init::Zero } else { Init::Add };
         let rows = shape.rows();
         let dgates = self.dgates(kept, rows);
         work.left.pack(dgates.t());
         work.right.pack(self.outputs(kept, batch, time, true));
-        let to = Output::Sums { c: &mut grads[self.recurrent.clone()], init: Init::Add };
+        let to = Output::Sums { c: &mut grads[self.recurrent.clone()], init: init() };
         product_of_packed(to, &work.left, &work.right);
         let c = &mut grads[self.input.weight.clone()];
         match below {
             Below::Rows(x) => {
                 work.right.pack(x);
-                product_of_packed(Output::Sums { c, init: Init::Add }, &work.left, &work.right);
+                product_of_packed(Output::Sums { c, init: init() }, &work.left, &work.right);
                 kept.down.pack(Matrix::new(&p[self.input.weight.clone()], 4 * h, inputs));
             }
             Below::Table(x, n, _) => {
                 let dsums = Matrix::new(&work.by_input, n, 4 * h);
-                product_into::<E, _, _>(Output::Sums { c, init: Init::Add }, dsums.t(), x);
+                product_into::<E, _, _>(Output::Sums { c, init: init() }, dsums.t(), x);
                 work.dtable.resize(n * inputs, 0.0);
                 let to = Output::Sums { c: &mut work.dtable, init: Init::Zero };
                 product_into::<E, _, _>(to, dsums, Matrix::new(&p[self.input.weight.clone()], 4 * h, inputs));
@@ -171,7 +172,7 @@ fn outputs_back<E: Factor>(
         Above::Ready(d) => {
             for (to, from) in dh.chunks_exact_mut(UNITS).zip(d[first * h..].chunks_exact(h)).take(rows) {
                 let from = &from[block * UNITS..h.min((block + 1) * UNITS)];
-                to[..from.len()].copy_from_slice(from);
+                to.iter_mut().zip(from).for_each(|(t, f)| *t = f.get());
                 to[from.len()..].fill(0.0);
             }
         }

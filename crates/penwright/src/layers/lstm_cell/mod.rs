@@ -55,7 +55,7 @@ pub(crate) enum Above<'a, E: kernels::Element> {
     /// From the layer above: the gradient of its sums `[T · B, 4H]` is multiplied by its `W_ih`.
     Product(Matrix<'a, E>, &'a Packed<E>),
     /// It is computed, `[T · B, H]`.
-    Ready(&'a [f32]),
+    Ready(&'a [E]),
 }
 
 /// Sizes of a pass.

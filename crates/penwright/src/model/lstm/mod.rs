@@ -10,7 +10,10 @@ use std::sync::Arc;
 use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
-use super::{LanguageModel, ModelKind, Params, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
+use super::{
+    LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_of,
+    scores_of,
+};
 use crate::layers::{Dropout, Layout, Linear, LstmLayer as Layer};
 use crate::{Error, Result};
 use pass::Saved;
@@ -61,7 +64,8 @@ pub struct Lstm {
     layers: Vec<Layer>,
     head: Linear,
     carried: State,
-    memory: Memory,
+    precision: Precision,
+    saved: Memory,
 }
 
 /// Hidden and cell state of each layer, `[B, H]`.
@@ -76,19 +80,6 @@ impl State {
     fn new(config: &LstmConfig, batch: usize) -> Self {
         let zeros: Vec<_> = (0..config.layers).map(|l| vec![0.0; batch * config.layer_width(l)]).collect();
         State { batch, hidden: zeros.clone(), cell: zeros }
-    }
-}
-
-/// What a step keeps, in the precision of training.
-#[derive(Clone)]
-enum Memory {
-    F32(Saved<f32>),
-    Bf16(Saved<Bf16>),
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Memory::F32(Saved::default())
     }
 }
 
@@ -132,7 +123,8 @@ impl Lstm {
             layers: stack,
             head,
             carried: State::default(),
-            memory: Memory::default(),
+            precision: Precision::F32,
+            saved: Memory::default(),
         })
     }
 
@@ -141,25 +133,39 @@ impl Lstm {
         &self.config
     }
 
-    /// Whether training, and validation with it, multiplies bfloat16: inputs, states and gradients of products are
-    /// rounded to it. Weights, cell states and all sums stay f32.
-    pub fn set_bf16(&mut self, on: bool) {
-        if on != matches!(self.memory, Memory::Bf16(_)) {
-            self.memory = if on { Memory::Bf16(Saved::default()) } else { Memory::default() };
-        }
-    }
-
-    fn score_by<E: Factor>(&self, tokens: &[u32], sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>) -> Result<()> {
+    /// [`LanguageModel::score`] in the kind of number E.
+    fn score_in<E: Factor>(&self, tokens: &[u32], sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>) -> Result<()> {
         const WINDOW: usize = 1024;
         check_tokens(tokens, self.config.vocab)?;
         let (mut saved, mut state) = (Saved::<E>::default(), State::new(&self.config, 1));
         let n = tokens.len().saturating_sub(1);
         for start in (0..n).step_by(WINDOW) {
             let end = (start + WINDOW).min(n);
-            team(|| self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF));
-            sink(&scores_of(&mut saved.logits, &tokens[start + 1..=end], self.config.vocab))?;
+            let scores = team(|| {
+                self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF);
+                scores_of(self.logits(&mut saved), &tokens[start + 1..=end], self.config.vocab)
+            });
+            sink(&scores)?;
         }
         Ok(())
+    }
+
+    fn step_in<E: Factor>(
+        &mut self,
+        texts: (&[u32], &[u32]),
+        batch: usize,
+        grads: (&mut [f32], bool),
+        dropout: Dropout,
+    ) -> f64 {
+        if self.carried.batch != batch {
+            self.carried = State::new(&self.config, batch);
+        }
+        let mut saved: Box<Saved<E>> = self.saved.take();
+        let mut state = std::mem::take(&mut self.carried);
+        let loss = team(|| self.learn(&mut saved, texts, &mut state, grads, dropout));
+        self.carried = state;
+        self.saved.keep(saved);
+        loss / texts.0.len() as f64
     }
 }
 
@@ -190,10 +196,7 @@ impl LanguageModel for Lstm {
         _stride: Option<usize>,
         sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
     ) -> Result<()> {
-        match self.memory {
-            Memory::F32(_) => self.score_by::<f32>(tokens, sink),
-            Memory::Bf16(_) => self.score_by::<Bf16>(tokens, sink),
-        }
+        self.score_in::<f32>(tokens, sink)
     }
 }
 
@@ -212,18 +215,17 @@ impl Trainable for Lstm {
         targets: &[u32],
         batch: usize,
         grads: &mut [f32],
+        fresh: bool,
         dropout: Dropout,
     ) -> f64 {
-        if self.carried.batch != batch {
-            self.carried = State::new(&self.config, batch);
+        match self.precision {
+            Precision::F32 => self.step_in::<f32>((tokens, targets), batch, (grads, fresh), dropout),
+            Precision::Bf16 => self.step_in::<Bf16>((tokens, targets), batch, (grads, fresh), dropout),
         }
-        let (mut memory, mut state) = (std::mem::take(&mut self.memory), std::mem::take(&mut self.carried));
-        let loss = team(|| match &mut memory {
-            Memory::F32(saved) => self.learn(saved, (tokens, targets), &mut state, grads, dropout),
-            Memory::Bf16(saved) => self.learn(saved, (tokens, targets), &mut state, grads, dropout),
-        });
-        (self.memory, self.carried) = (memory, state);
-        loss / tokens.len() as f64
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     fn reset_stream(&mut self, stream: usize) {
@@ -256,15 +258,19 @@ impl Trainable for Lstm {
     }
 
     fn validate(&self, tokens: &[u32]) -> Result<f64> {
-        Ok(mean_score(self, tokens, None)?.0)
+        let score = match self.precision {
+            Precision::F32 => Self::score_in::<f32>,
+            Precision::Bf16 => Self::score_in::<Bf16>,
+        };
+        Ok(mean_of(|sink| score(self, tokens, sink))?.0)
     }
 
     fn snapshot(&self) -> Arc<dyn LanguageModel> {
-        Arc::new(Lstm { memory: Memory::default(), carried: State::default(), ..self.clone() })
+        Arc::new(Lstm { saved: Memory::default(), carried: State::default(), ..self.clone() })
     }
 
     fn into_model(mut self: Box<Self>) -> Arc<dyn LanguageModel> {
-        self.memory = Memory::default();
+        self.saved = Memory::default();
         Arc::new(*self)
     }
 }

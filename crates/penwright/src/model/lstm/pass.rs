@@ -3,13 +3,10 @@
 use penwright_kernels::{Element, Factor, Init, Matrix, Output, Packable, chunks, chunks_mut, each, product_into};
 
 use super::{Lstm, State};
-use crate::layers::{
-    Above, Below, CHUNK, Dropout, Kept, Lines, Work, add_rows, cross_entropy, embed_backward, width_of,
-};
+use crate::layers::{Above, Below, CHUNK, Dropout, Kept, Lines, OutputLayer, TASK, Work, embed_backward, width_of};
 
 /// What the backward needs, time-major: row `t · B + b`; and working memory.
-#[derive(Clone)]
-pub(super) struct Saved<E: Element> {
+pub(super) struct Saved<E: Factor> {
     tokens: Vec<u32>,
     targets: Vec<u32>,
     inputs: Inputs<E>,
@@ -17,13 +14,13 @@ pub(super) struct Saved<E: Element> {
     /// Outputs of each layer but the last after dropout, when there is any.
     dropped: Vec<Lines<E>>,
     work: Work<E>,
-    pub(super) logits: Vec<f32>,
-    losses: Vec<f64>,
+    logits: Vec<f32>,
+    output: OutputLayer<E>,
     /// Gradient of the last layer's outputs, `[T · B, H]`.
-    d: Vec<f32>,
+    d: Vec<E>,
 }
 
-impl<E: Element> Default for Saved<E> {
+impl<E: Factor> Default for Saved<E> {
     fn default() -> Self {
         Saved {
             tokens: Vec::new(),
@@ -33,14 +30,13 @@ impl<E: Element> Default for Saved<E> {
             dropped: Vec::new(),
             work: Work::default(),
             logits: Vec::new(),
-            losses: Vec::new(),
+            output: OutputLayer::default(),
             d: Vec::new(),
         }
     }
 }
 
 /// The different tokens of a batch: the first layer multiplies the embedding of each once, not once a place.
-#[derive(Clone)]
 struct Inputs<E> {
     /// Each of them, in the order of their first places.
     tokens: Vec<u32>,
@@ -111,7 +107,7 @@ fn dropped_copy<E: Element>(x: &[E], y: &mut [E], (width, stride): (usize, usize
 }
 
 impl Lstm {
-    /// Logits `[T · B, V]` of time-major tokens into `s.logits`; `state` moves on to the end.
+    /// The layers over time-major tokens; `state` moves on to the end.
     pub(super) fn forward<E: Factor>(&self, s: &mut Saved<E>, tokens: &[u32], state: &mut State, dropout: Dropout) {
         let (rows, batch, e) = (tokens.len(), state.batch, self.config.embed);
         let time = rows / batch;
@@ -130,10 +126,16 @@ impl Lstm {
             let state = (&mut state.hidden[l][..], &mut state.cell[l][..]);
             layer.forward(p, &mut kept[0], &mut s.work, below, state, time);
         }
-        s.logits.resize(rows * self.config.vocab, 0.0);
-        let init = self.head.bias.clone().map_or(Init::Zero, |bias| Init::Bias(&p[bias]));
-        let outputs = self.outputs(&s.layers, batch, time);
+    }
+
+    /// Logits `[T · B, V]` of the last forward pass of one text.
+    pub(super) fn logits<'a, E: Factor>(&self, s: &'a mut Saved<E>) -> &'a mut [f32] {
+        let (p, time) = (&self.params.data, s.inputs.which.len());
+        s.logits.resize(time * self.config.vocab, 0.0);
+        let init = self.head.bias_of(p).map_or(Init::Zero, Init::Bias);
+        let outputs = self.outputs(&s.layers, 1, time);
         product_into::<E, _, _>(Output::Sums { c: &mut s.logits, init }, outputs, self.head.matrix(p));
+        &mut s.logits
     }
 
     /// What layer `l` reads; `layers` are those below it, at least.
@@ -161,20 +163,23 @@ impl Lstm {
         self.layers[last].outputs(&layers[last], batch, time, false)
     }
 
-    /// `s.logits` holds the gradient of the logits; adds the gradients of all parameters.
-    fn backward<E: Factor>(&self, s: &mut Saved<E>, batch: usize, grads: &mut [f32], dropout: Dropout) {
+    /// After the loss: adds the gradients of all parameters, or overwrites what was there where they are `fresh`.
+    fn backward<E: Factor>(
+        &self,
+        s: &mut Saved<E>,
+        batch: usize,
+        (grads, fresh): (&mut [f32], bool),
+        dropout: Dropout,
+    ) {
         let rows = s.inputs.which.len();
         let time = rows / batch;
         let (p, head) = (&self.params.data, &self.head);
-        let dlogits = Matrix::new(&s.logits, rows, head.outputs);
-        let to = Output::Sums { c: &mut grads[head.weight.clone()], init: Init::Add };
-        product_into::<E, _, _>(to, dlogits.t(), self.outputs(&s.layers, batch, time));
-        if let Some(bias) = &head.bias {
-            add_rows(&mut grads[bias.clone()], &s.logits[..rows * head.outputs]);
+        if fresh {
+            self.clear_sums(grads);
         }
-        s.d.resize(rows * head.inputs, 0.0);
-        let to = Output::Sums { c: &mut s.d, init: Init::Zero };
-        product_into::<E, _, _>(to, dlogits, head.matrix(p).t());
+        s.d.resize(rows * head.inputs, E::default());
+        let x = self.outputs(&s.layers, batch, time);
+        s.output.backward(head, p, Some((&mut *grads, fresh)), x, &mut s.d);
         for (l, layer) in self.layers.iter().enumerate().rev() {
             let (kept, upper) = s.layers.split_at_mut(l + 1);
             let (lower, kept) = kept.split_at_mut(l);
@@ -183,9 +188,18 @@ impl Lstm {
                 Some(upper) => (self.layers[l + 1].above(upper, rows), dropout.at(l as u64)),
                 None => (Above::Ready(&s.d), Dropout::OFF),
             };
-            layer.backward(p, grads, &mut kept[0], &mut s.work, (below, above), (batch, time), mask);
+            layer.backward(p, (&mut *grads, fresh), &mut kept[0], &mut s.work, (below, above), (batch, time), mask);
         }
         embed_backward(&mut grads[self.embedding.clone()], &s.inputs.tokens, s.work.dtable(), self.config.embed);
+    }
+
+    /// Sets to zero the gradients that several parts are added to; the others are written by one product.
+    fn clear_sums(&self, grads: &mut [f32]) {
+        let biases = self.layers.iter().flat_map(|layer| layer.input.bias.iter().chain([&layer.recurrent_bias]));
+        biases.chain(&self.head.bias).for_each(|bias| grads[bias.clone()].fill(0.0));
+        if self.head.weight != self.embedding {
+            each(chunks_mut(&mut grads[self.embedding.clone()], TASK), |_, g| g.fill(0.0));
+        }
     }
 
     /// Forward and backward of a step; the sum of the losses.
@@ -194,16 +208,18 @@ impl Lstm {
         s: &mut Saved<E>,
         (tokens, targets): (&[u32], &[u32]),
         state: &mut State,
-        grads: &mut [f32],
+        grads: (&mut [f32], bool),
         dropout: Dropout,
     ) -> f64 {
         let (mut inputs, mut outputs) = (std::mem::take(&mut s.tokens), std::mem::take(&mut s.targets));
-        time_major(tokens, state.batch, &mut inputs);
-        time_major(targets, state.batch, &mut outputs);
-        let scale = 1.0 / tokens.len() as f32;
+        let batch = state.batch;
+        time_major(tokens, batch, &mut inputs);
+        time_major(targets, batch, &mut outputs);
         self.forward(s, &inputs, state, dropout);
-        let loss = cross_entropy(&mut s.logits, &outputs, self.config.vocab, scale, &mut s.losses);
-        self.backward(s, state.batch, grads, dropout);
+        let x = self.outputs(&s.layers, batch, tokens.len() / batch);
+        let scale = 1.0 / tokens.len() as f32;
+        let loss = s.output.loss(&self.head, &self.params.data, x, &outputs, scale);
+        self.backward(s, batch, grads, dropout);
         (s.tokens, s.targets) = (inputs, outputs);
         loss
     }

@@ -5,10 +5,8 @@
 //! them are a strip that stays in the cache, and nothing of size T × T is kept; the backward computes the strips
 //! again from the logarithms of the softmax's sums, as FlashAttention does (Dao et al. 2022).
 
-use std::cell::RefCell;
-
 use penwright_kernels::{
-    self as kernels, BlockMut, Cut, Init, Matrix, Packed, blocks_mut, chunks, chunks_mut, each, product_here,
+    self as kernels, BlockMut, Cut, Factor, Init, Matrix, Packed, blocks_mut, chunks, chunks_mut, each, product_here,
 };
 
 use super::Dropout;
@@ -29,19 +27,16 @@ pub struct Attention {
     pub scale: f32,
 }
 
-/// A task's working memory, kept by its thread.
+/// A task's working memory.
 #[derive(Default)]
-struct Work {
-    keys: Packed,
-    keys_t: Packed,
-    values: Packed,
+struct Work<E: Factor> {
+    keys: Packed<E>,
+    keys_t: Packed<E>,
+    values: Packed<E>,
     scores: Vec<f32>,
     dscores: Vec<f32>,
     dropped: Vec<f32>,
-}
-
-thread_local! {
-    static WORK: RefCell<Work> = RefCell::default();
+    sums: Vec<f32>,
 }
 
 /// At least `len` elements of a buffer.
@@ -64,7 +59,7 @@ impl Attention {
     }
 
     /// Query (0), key (1) or value (2) of task `i`, `[T, D]`.
-    fn part(self, qkv: &[f32], i: usize, which: usize) -> Matrix<'_> {
+    fn part<E: Factor>(self, qkv: &[E], i: usize, which: usize) -> Matrix<'_, E> {
         let (c, text, head) = (self.width(), i / self.heads, i % self.heads);
         Matrix::new(&qkv[text * self.time * 3 * c..], self.time, 3 * c)
             .columns(which * c + head * self.head_width, self.head_width)
@@ -81,11 +76,11 @@ impl Attention {
     }
 
     /// qkv `[B, T, 3C]` → out `[B, T, C]`, and `logs` `[B, heads, T]` for the backward: `max + ln Σ` of each softmax.
-    pub fn forward(self, qkv: &[f32], out: &mut [f32], logs: &mut [f32], dropout: Dropout) {
+    pub fn forward<E: Factor>(self, qkv: &[E], out: &mut [E], logs: &mut [f32], dropout: Dropout) {
         let (t_max, d) = (self.time, self.head_width);
         let rows = out.len() / self.width();
         each((blocks_mut(out, self.cut(rows, 1)), chunks_mut(logs, t_max)), |i, (mut out, logs)| {
-            let mut work = WORK.take();
+            let mut work = Work::<E>::default();
             let q = self.part(qkv, i, 0);
             work.keys_t.pack(self.part(qkv, i, 1).t());
             work.values.pack(self.part(qkv, i, 2));
@@ -96,25 +91,27 @@ impl Attention {
                 work.keys_t.multiply(&mut BlockMut::whole(p, n, width), Init::Zero, q.rows(first, n), 0);
                 kernels::causal_softmax(p, width, first, self.scale, &mut logs[first..seen]);
                 self.drop(dropout, p, width, i, first);
+                let sums = part(&mut work.sums, n * d);
                 let p = Matrix::strided(p, n, seen, width);
-                work.values.multiply(&mut out.rows_mut(first, n), Init::Zero, p, 0);
+                work.values.multiply(&mut BlockMut::whole(sums, n, d), Init::Zero, p, 0);
+                round(sums, &mut out.rows_mut(first, n));
             }
-            debug_assert_eq!(out.width(), d);
-            WORK.set(work);
         });
     }
 
-    /// dout `[B, T, C]` → dqkv `[B, T, 3C]`.
-    pub fn backward(self, qkv: &[f32], logs: &[f32], dout: &[f32], dqkv: &mut [f32], dropout: Dropout) {
+    /// out and dout `[B, T, C]` → dqkv `[B, T, 3C]`.
+    pub fn backward<E: Factor>(self, qkv: &[E], out: &[E], logs: &[f32], dout: &[E], dqkv: &mut [E], dropout: Dropout) {
         let (t_max, c, d) = (self.time, self.width(), self.head_width);
-        let rows = dout.len() / c;
+        let rows = out.len() / c;
         each((blocks_mut(dqkv, self.cut(rows, 3)), chunks(logs, t_max)), |i, (mut dqkv, logs)| {
-            let mut work = WORK.take();
+            let mut work = Work::<E>::default();
             let (q, k, v) = (self.part(qkv, i, 0), self.part(qkv, i, 1), self.part(qkv, i, 2));
             let dout = Matrix::new(&dout[i / self.heads * t_max * c..], t_max, c).columns(i % self.heads * d, d);
             work.keys.pack(k);
             work.keys_t.pack(k.t());
             work.values.pack(v.t());
+            let (dq, dkv) = part(&mut work.sums, (2 * t_max + STRIP) * d).split_at_mut(STRIP * d);
+            let (dk, dv) = dkv.split_at_mut(t_max * d);
             // From the last strip, which sees all keys and so can set dk and dv; the others add to them.
             for first in (0..t_max).step_by(STRIP).rev() {
                 let n = STRIP.min(t_max - first);
@@ -137,14 +134,27 @@ impl Attention {
                     &*p
                 };
                 let weights = Matrix::strided(weights, n, seen, width);
-                product_here::<f32, _, _>(&mut dqkv.group(2).rows_mut(0, seen), init, weights.t(), dout);
+                product_here::<E, _, _>(&mut BlockMut::whole(dv, seen, d), init, weights.t(), dout);
                 // dq = ds k; dk += dsᵀ q
                 kernels::softmax_backward(p, dp, width, self.scale);
                 let ds = Matrix::strided(dp, n, seen, width);
-                work.keys.multiply(&mut dqkv.group(0).rows_mut(first, n), Init::Zero, ds, 0);
-                product_here::<f32, _, _>(&mut dqkv.group(1).rows_mut(0, seen), init, ds.t(), q);
+                work.keys.multiply(&mut BlockMut::whole(dq, n, d), Init::Zero, ds, 0);
+                round(dq, &mut dqkv.group(0).rows_mut(first, n));
+                product_here::<E, _, _>(&mut BlockMut::whole(dk, seen, d), init, ds.t(), q);
             }
-            WORK.set(work);
+            round(dk, &mut dqkv.group(1));
+            round(dv, &mut dqkv.group(2));
         });
     }
 }
+
+/// Sums `[rows, width]` as the numbers that products multiply.
+fn round<E: Factor>(sums: &[f32], to: &mut BlockMut<'_, E>) {
+    for (i, sums) in sums.chunks_exact(to.width()).take(to.rows()).enumerate() {
+        let [to] = to.row(i);
+        to.iter_mut().zip(sums).for_each(|(t, s)| *t = E::of(*s));
+    }
+}
+
+#[cfg(test)]
+mod tests;
