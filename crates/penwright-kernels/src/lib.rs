@@ -1,6 +1,7 @@
 //! The arithmetic of Penwright: matrix products and element-wise functions. The only crate with `unsafe`.
 
 mod activation;
+mod attention;
 mod bf16;
 mod decode;
 mod isa;
@@ -17,6 +18,7 @@ pub use activation::{
     gelu_exact, gelu_exact_backward, gelu_quick, gelu_quick_backward, relu, relu_backward, silu, silu_backward,
     tanh_of, tanh_of_backward,
 };
+pub use attention::{CausalHead, Mask};
 pub use bf16::{Bf16, Element, same_kind};
 pub use decode::{linear_in_out, linear_out_in};
 pub use isa::{Isa, isa};

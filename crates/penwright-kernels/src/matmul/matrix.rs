@@ -5,11 +5,11 @@ use crate::bf16::Element;
 /// A read-only matrix: `rows × cols` elements of a slice, by strides counted in elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a, E = f32> {
-    pub(super) data: &'a [E],
-    pub(super) rows: usize,
-    pub(super) cols: usize,
-    pub(super) row_stride: usize,
-    pub(super) col_stride: usize,
+    pub(crate) data: &'a [E],
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) col_stride: usize,
 }
 
 impl<'a, E: Element> Matrix<'a, E> {
@@ -41,6 +41,13 @@ impl<'a, E: Element> Matrix<'a, E> {
         assert!(first + cols <= self.cols, "no such columns");
         let data = if self.rows == 0 || cols == 0 { &[] } else { &self.data[first * self.col_stride..] };
         Matrix { data, cols, ..self }
+    }
+
+    /// One row, which must be contiguous. Panics when there is no such row.
+    #[inline(always)]
+    pub(crate) fn row(self, row: usize) -> &'a [E] {
+        assert!(row < self.rows && self.col_stride == 1, "no such row");
+        &self.data[row * self.row_stride..][..self.cols]
     }
 
     /// Rows `first .. first + rows`. Panics when there are not so many.

@@ -18,6 +18,7 @@ use few::{FEW_ROWS, few_rows};
 pub use finish::Output;
 use finish::Sink;
 pub use matrix::{Init, Matrix};
+pub(crate) use pack::Aligned;
 pub use pack::{Packable, Packed, PackedLeft};
 
 /// Multiplications and additions of a task of a product.

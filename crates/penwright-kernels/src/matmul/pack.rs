@@ -14,7 +14,7 @@ const SIDE_BY_SIDE: usize = 8;
 /// A line of the cache.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-struct Line([u32; 16]);
+pub(crate) struct Line([u32; 16]);
 
 // SAFETY: plain numbers without padding: 16 · 4 bytes fill the line.
 unsafe impl bytemuck::Zeroable for Line {}
@@ -23,11 +23,11 @@ unsafe impl bytemuck::Pod for Line {}
 
 /// Memory that begins on a line of the cache, grown and never shrunk.
 #[derive(Clone, Debug, Default)]
-struct Aligned(Vec<Line>);
+pub(crate) struct Aligned(Vec<Line>);
 
 impl Aligned {
     /// The first `len` elements, whatever they were.
-    fn take<E: Element>(&mut self, len: usize) -> &mut [E] {
+    pub(crate) fn take<E: bytemuck::Pod>(&mut self, len: usize) -> &mut [E] {
         let lines = (len * size_of::<E>()).div_ceil(size_of::<Line>());
         if self.0.len() < lines {
             self.0.resize(lines, Line([0; 16]));

@@ -1,7 +1,7 @@
 //! Forward and backward against plain sums in double precision.
 
 use super::*;
-use penwright_kernels::{Bf16, team};
+use penwright_kernels::{Bf16, random, team};
 use proptest::prelude::*;
 
 /// Values in double precision, and how far from each a computation in the kind of number may be.
@@ -40,7 +40,7 @@ struct Inputs<E> {
 
 fn inputs<E: Factor>(shape: Attention, texts: usize, seed: u64) -> Inputs<E> {
     let c = shape.heads * shape.head_width;
-    let value = |i: usize| E::of((kernels::random(seed, i as u64) >> 40) as f32 / (1u32 << 22) as f32 - 2.0);
+    let value = |i: usize| E::of((random(seed, i as u64) >> 40) as f32 / (1u32 << 22) as f32 - 2.0);
     let n = texts * shape.time * c;
     Inputs { qkv: (0..3 * n).map(value).collect(), dout: (3 * n..4 * n).map(value).collect(), texts }
 }
@@ -78,8 +78,8 @@ fn exactly<E: Factor>(shape: Attention, inputs: &Inputs<E>, dropout: Dropout, un
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let log = max + scores.iter().map(|s| (s - max).exp()).sum::<f64>().ln();
             logs.push(log as f32);
-            let mut kept = vec![1.0; t + 1];
-            dropout.apply_here(&mut kept, (head * time + t) * time);
+            let mask = shape.mask(head, dropout);
+            let kept: Vec<f32> = (0..=t).map(|s| mask.map_or(1.0, |mask| mask.factor(time, t, s))).collect();
             let p: Vec<f64> = scores.iter().map(|s| (s - log).exp()).collect();
             let dropped: Vec<f64> = p.iter().zip(&kept).map(|(p, &kept)| p * f64::from(kept)).collect();
             let mut wrong = 0.0;
