@@ -1,14 +1,18 @@
 //! A layer backward.
 
+use std::ops::Range;
+
 use penwright_kernels::{
-    self as kernels, BlockMut, Factor, Init, LSTM_UNITS as UNITS, LstmGradients, Matrix, Output, add, chunks_mut, each,
-    product_into, product_of_packed, strided_blocks_mut,
+    self as kernels, BlockMut, Cut, Factor, Init, LSTM_UNITS as UNITS, LstmGradients, Matrix, Output, add, blocks_mut,
+    chunks_mut, each, product_into, product_of_packed, strided_blocks_mut,
 };
 
-use super::{Above, Below, Kept, LstmLayer, ROW, Shape, Work, width_of};
+use super::forward::CHUNK;
+use super::{Above, Below, Kept, Lines, LstmLayer, ROW, Shape, Work, width_of};
 use crate::layers::Dropout;
 
-use super::forward::CHUNK;
+/// Rows of which the gradients of the weights are computed at once.
+const WINDOW: usize = 1536;
 
 impl LstmLayer {
     /// The gradient of the sums as the layer below reads it.
@@ -35,15 +39,57 @@ impl LstmLayer {
     ) {
         let (h, inputs) = (self.hidden, self.input.inputs);
         let shape = Shape { batch, time, hidden: h };
-        let table_rows = match below {
-            Below::Rows(_) => 0,
-            Below::Table(_, rows, _) => rows,
-        };
         work.back.pack(Matrix::new(&p[self.recurrent.clone()], 4 * h, h));
-        self.steps_back(kept, work, (below, above), shape, dropout);
+        // Equal windows, of whole chunks of steps.
+        let windows = shape.rows().div_ceil(WINDOW).max(1);
+        let window = time.div_ceil(windows).next_multiple_of(steps(shape));
+        for first in (0..time).step_by(window).rev() {
+            let range = first..time.min(first + window);
+            let init = if fresh && range.end == time { Init::Zero } else { Init::Add };
+            self.steps_back(kept, work, (below, above), shape, range.clone(), dropout);
+            self.weights_back(grads, init, (kept, work), below, shape, range);
+        }
+        self.biases_back(grads, work, shape, below.table_rows());
+        match below {
+            Below::Rows(_) => kept.down.pack(Matrix::new(&p[self.input.weight.clone()], 4 * h, inputs)),
+            Below::Table(x, n, _) => {
+                let init = if fresh { Init::Zero } else { Init::Add };
+                narrow_sums(&mut work.by_input, &mut work.sums, shape, n);
+                let dsums = Matrix::new(&work.by_input, n, 4 * h);
+                let to = Output::Sums { c: &mut grads[self.input.weight.clone()], init };
+                product_into::<E, _, _>(to, dsums.t(), x);
+                work.dtable.resize(n * inputs, 0.0);
+                let to = Output::Sums { c: &mut work.dtable, init: Init::Zero };
+                product_into::<E, _, _>(to, dsums, Matrix::new(&p[self.input.weight.clone()], 4 * h, inputs));
+            }
+        }
+    }
 
-        // Each block's sums over all rows begin with those of the biases.
-        let one = block_sums(shape, table_rows);
+    /// What some steps add to the gradients of the weights, while the gradients of their sums are still in the cache.
+    fn weights_back<E: Factor>(
+        &self,
+        grads: &mut [f32],
+        init: Init<'_>,
+        (kept, work): (&Kept<E>, &mut Work<E>),
+        below: Below<'_, E>,
+        Shape { batch, time, .. }: Shape,
+        range: Range<usize>,
+    ) {
+        let (first, rows) = (range.start * batch, range.len() * batch);
+        work.left.pack(self.dgates(kept, time * batch).rows(first, rows).t());
+        work.right.pack(self.outputs(kept, batch, time, true).rows(first, rows));
+        let to = Output::Sums { c: &mut grads[self.recurrent.clone()], init };
+        product_of_packed(to, &work.left, &work.right);
+        if let Below::Rows(x) = below {
+            work.right.pack(x.rows(first, rows));
+            let to = Output::Sums { c: &mut grads[self.input.weight.clone()], init };
+            product_of_packed(to, &work.left, &work.right);
+        }
+    }
+
+    /// Each block's sums begin with those of the biases.
+    fn biases_back<E: Factor>(&self, grads: &mut [f32], work: &Work<E>, shape: Shape, table_rows: usize) {
+        let (h, one) = (self.hidden, block_sums(shape, table_rows));
         for (i, sums) in work.sums.get(shape.blocks() * one).chunks_exact(one).enumerate() {
             for (gate, sums) in sums[..ROW].chunks_exact(UNITS).enumerate() {
                 let units = UNITS.min(h - i * UNITS);
@@ -52,37 +98,16 @@ impl LstmLayer {
                 }
             }
         }
-        let init = || if fresh { Init::Zero } else { Init::Add };
-        let rows = shape.rows();
-        let dgates = self.dgates(kept, rows);
-        work.left.pack(dgates.t());
-        work.right.pack(self.outputs(kept, batch, time, true));
-        let to = Output::Sums { c: &mut grads[self.recurrent.clone()], init: init() };
-        product_of_packed(to, &work.left, &work.right);
-        let c = &mut grads[self.input.weight.clone()];
-        match below {
-            Below::Rows(x) => {
-                work.right.pack(x);
-                product_of_packed(Output::Sums { c, init: init() }, &work.left, &work.right);
-                kept.down.pack(Matrix::new(&p[self.input.weight.clone()], 4 * h, inputs));
-            }
-            Below::Table(x, n, _) => {
-                let dsums = Matrix::new(&work.by_input, n, 4 * h);
-                product_into::<E, _, _>(Output::Sums { c, init: init() }, dsums.t(), x);
-                work.dtable.resize(n * inputs, 0.0);
-                let to = Output::Sums { c: &mut work.dtable, init: Init::Zero };
-                product_into::<E, _, _>(to, dsums, Matrix::new(&p[self.input.weight.clone()], 4 * h, inputs));
-            }
-        }
     }
 
-    /// From the last step to the first: the gates become the gradients of their sums.
+    /// Some steps, from the last to the first: the gates become the gradients of their sums.
     fn steps_back<E: Factor>(
         &self,
         kept: &mut Kept<E>,
         work: &mut Work<E>,
         (below, above): (Below<'_, E>, Above<'_, E>),
         shape: Shape,
+        range: Range<usize>,
         dropout: Dropout,
     ) {
         let Shape { batch, time, hidden: h } = shape;
@@ -91,15 +116,18 @@ impl LstmLayer {
         let gates = kept.gates.take(rows * gates_width);
         let cells = kept.cell.get((rows + batch) * cell_width);
         let dcell = work.dcell.take(batch * cell_width);
-        dcell.fill(0.0);
-        let (table_rows, which) = match below {
-            Below::Rows(_) => (0, None),
-            Below::Table(_, rows, which) => (rows, Some(which)),
+        if range.end == time {
+            dcell.fill(0.0);
+        }
+        let table_rows = below.table_rows();
+        let which = match below {
+            Below::Rows(_) => None,
+            Below::Table(_, _, which) => Some(which),
         };
         let steps = steps(shape);
         let one = block_sums(shape, table_rows);
         let sums = work.sums.take(shape.blocks() * one);
-        for t in (0..time).rev() {
+        for t in range.rev() {
             let (gates, after) = gates.split_at_mut((t + 1) * batch * gates_width);
             let (before, cell) = cells[t * batch * cell_width..][..2 * batch * cell_width].split_at(batch * cell_width);
             let parts = (
@@ -129,20 +157,21 @@ impl LstmLayer {
                 kernels::lstm_backward(&mut gates, &before[at..], &cell[at..], dh, &mut dcell, &mut totals);
             });
         }
-        if table_rows > 0 {
-            work.by_input.resize(table_rows * 4 * h, E::default());
-            let cut = penwright_kernels::Cut { rows: table_rows, block_rows: table_rows, ..shape.gates() };
-            let parts = (chunks_mut(sums, one), strided_blocks_mut(&mut work.by_input, cut, 4 * h));
-            each(parts, |_, (sums, mut to)| {
-                for (row, sums) in sums[ROW..].chunks_exact(ROW).enumerate().take(table_rows) {
-                    let gates: [&mut [E]; 4] = to.row(row);
-                    for (to, sums) in gates.into_iter().zip(sums.chunks_exact(UNITS)) {
-                        to.iter_mut().zip(sums).for_each(|(t, s)| *t = E::of(*s));
-                    }
-                }
-            });
-        }
     }
+}
+
+/// Each block's gradients of the sums by input, rounded, `[rows, 4H]`.
+fn narrow_sums<E: Factor>(to: &mut Vec<E>, sums: &mut Lines<f32>, shape: Shape, rows: usize) {
+    let (width, one) = (4 * shape.hidden, block_sums(shape, rows));
+    to.resize(rows * width, E::default());
+    let cut = Cut { rows, block_rows: rows, ..shape.gates() };
+    let parts = (chunks_mut(sums.take(shape.blocks() * one), one), blocks_mut(to, cut));
+    each(parts, |_, (sums, mut to)| {
+        for (row, sums) in sums[ROW..].chunks_exact(ROW).enumerate().take(rows) {
+            let gates: [&mut [E]; 4] = to.row(row);
+            gates.into_iter().zip(sums.chunks_exact(UNITS)).for_each(|(to, sums)| kernels::narrow(sums, to));
+        }
+    });
 }
 
 /// Steps for which the gradient of the outputs is computed at once.

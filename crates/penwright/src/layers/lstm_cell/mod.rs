@@ -49,6 +49,15 @@ pub(crate) enum Below<'a, E> {
     Table(Matrix<'a, E>, usize, &'a [u32]),
 }
 
+impl<E> Below<'_, E> {
+    fn table_rows(&self) -> usize {
+        match self {
+            Below::Rows(_) => 0,
+            Below::Table(_, rows, _) => *rows,
+        }
+    }
+}
+
 /// Where the gradient of a layer's outputs comes from.
 #[derive(Clone, Copy)]
 pub(crate) enum Above<'a, E: kernels::Element> {
