@@ -361,7 +361,7 @@ fn pair_rows_body<S: Packable, const FMA: bool>(b: Matrix<'_, S>, out: &mut [u32
 dispatched! {
     /// A panel of a matrix whose columns lie in one piece, or of any: by squares, so that reading and writing both go
     /// along lines.
-    fn pair_columns<S: Packable>(b: Matrix<'_, S>, out: &mut [u32], width: usize) = pair_columns_body;
+    pub(super) fn pair_columns<S: Packable>(b: Matrix<'_, S>, out: &mut [u32], width: usize) = pair_columns_body;
 }
 
 #[inline(always)]

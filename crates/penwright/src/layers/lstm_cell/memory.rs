@@ -32,7 +32,8 @@ impl<E: Copy + Zeroable> Lines<E> {
     pub(crate) fn take(&mut self, len: usize) -> &mut [E] {
         let more = LINE / size_of::<E>();
         if self.0.len() < len + more {
-            self.0 = vec![E::zeroed(); len + more];
+            // With some to spare, for what differs a little from step to step.
+            self.0 = vec![E::zeroed(); len + len / 8 + more];
         }
         let first = self.0.as_ptr().align_offset(LINE).min(more);
         &mut self.0[first..][..len]

@@ -274,3 +274,6 @@ impl Trainable for Lstm {
         Arc::new(*self)
     }
 }
+
+#[cfg(test)]
+mod tests;
