@@ -17,11 +17,13 @@ unsafe impl Pod for Bf16 {}
 
 impl Bf16 {
     /// By its bits.
+    #[inline(always)]
     pub const fn from_bits(bits: u16) -> Self {
         Bf16(bits)
     }
 
     /// Its bits.
+    #[inline(always)]
     pub const fn to_bits(self) -> u16 {
         self.0
     }

@@ -21,14 +21,14 @@ pub use activation::{
 pub use attention::{CausalHead, Mask};
 pub use bf16::{Bf16, Element, same_kind};
 pub use isa::{Isa, isa};
-pub use lstm::{lstm_cell, lstm_cell_backward};
+pub use lstm::{LSTM_UNITS, LstmGradients, LstmSums, lstm_backward, lstm_cell, lstm_forward};
 pub use mapped::Mapped;
 pub use math::{dot, exp, random, sigmoid, tanh};
 pub use matmul::{
     Factor, Init, Matrix, Output, Packable, Packed, PackedLeft, finish, matmul, product, product_here, product_into,
     product_of_packed, product_packed,
 };
-pub use parts::{BlockMut, Cut, Parts, blocks_mut, chunks, chunks_mut, each};
+pub use parts::{BlockMut, Cut, Parts, blocks_mut, chunks, chunks_mut, each, strided_blocks_mut};
 pub use rows::{
     AdamStep, adamw, add, add_columns, causal_probabilities, causal_softmax, cross_entropy, dropout, gelu,
     gelu_backward, layer_norm, layer_norm_backward, log_softmax, narrow, softmax_backward, sum_squares, widen,

@@ -87,6 +87,7 @@ unsafe impl<'a, T: Send> Parts for ChunksMut<'a, T> {
 pub struct BlocksMut<'a, E = f32> {
     data: *mut E,
     cut: Cut,
+    stride: usize,
     borrow: PhantomData<&'a mut [E]>,
 }
 
@@ -115,9 +116,15 @@ impl Cut {
 /// Blocks of a row-major matrix, row of blocks by row of blocks; those at the edges may be smaller.
 /// Panics when the slice is shorter than the matrix or the groups are not equal.
 pub fn blocks_mut<E: Send>(data: &mut [E], cut: Cut) -> BlocksMut<'_, E> {
+    strided_blocks_mut(data, cut, cut.cols)
+}
+
+/// The same for a matrix whose rows begin `stride` elements apart. Panics also when that is less than a row.
+pub fn strided_blocks_mut<E: Send>(data: &mut [E], cut: Cut, stride: usize) -> BlocksMut<'_, E> {
     assert!(cut.block_rows > 0 && cut.block_cols > 0 && cut.groups > 0 && cut.cols.is_multiple_of(cut.groups));
-    assert!(cut.rows * cut.cols <= data.len(), "matrix exceeds its slice");
-    BlocksMut { data: data.as_mut_ptr(), cut, borrow: PhantomData }
+    let end = if cut.rows == 0 { 0 } else { (cut.rows - 1) * stride + cut.cols };
+    assert!(stride >= cut.cols && end <= data.len(), "matrix exceeds its slice");
+    BlocksMut { data: data.as_mut_ptr(), cut, stride, borrow: PhantomData }
 }
 
 // SAFETY: as for `ChunksMut`.
@@ -136,10 +143,10 @@ unsafe impl<'a, E: Send> Parts for BlocksMut<'a, E> {
         let group = cut.cols / cut.groups;
         let (row, col) = (i / cut.across() * cut.block_rows, i % cut.across() * cut.block_cols);
         BlockMut {
-            data: self.data.wrapping_add(row * cut.cols + col),
+            data: self.data.wrapping_add(row * self.stride + col),
             rows: cut.block_rows.min(cut.rows - row),
             width: cut.block_cols.min(group - col),
-            stride: cut.cols,
+            stride: self.stride,
             group,
             groups: cut.groups,
             borrow: PhantomData,

@@ -354,8 +354,6 @@ fn sum_squares_body<const FMA: bool>(x: &[f32]) -> f64 {
 mod tests {
     use super::*;
     use crate::isa::with_each;
-    use crate::lstm::{lstm_cell, lstm_cell_backward};
-    use crate::parts::BlockMut;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -514,49 +512,6 @@ mod tests {
                 dropout(&mut dropped, key, 5, 0.3);
                 let kept = |i: usize| (random(key, 5 + i as u64) >> 40) as f64 / f64::from(1u32 << 24) >= f64::from(0.3f32);
                 close("dropout", &dropped, (0..p.len()).map(|i| if kept(i) { f64::from(p[i]) / 0.7 } else { 0.0 }));
-            });
-        }
-
-        #[test]
-        fn lstm_cells((gates, before, dh) in (1usize..50).prop_flat_map(|h| (values(8 * h), values(2 * h), values(2 * h)))) {
-            let h = before.len() / 2;
-            let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-            // Two rows; (activated gates, cell, hidden) of unit n in a row.
-            let exact = |row: usize, n: usize, a: [f64; 4], before: f64| {
-                let _ = (row, n);
-                let (i, f, g, o) = (sigmoid(a[0]), sigmoid(a[1]), a[2].tanh(), sigmoid(a[3]));
-                let cell = f * before + i * g;
-                (cell, o * cell.tanh())
-            };
-            let sums = |row: usize, n: usize| [0, 1, 2, 3].map(|gate| f64::from(gates[row * 4 * h + gate * h + n]));
-            with_each(|_| {
-                let (mut a, mut cell, mut hidden) = (gates.clone(), vec![0.0; 2 * h], vec![0.0; 2 * h]);
-                let mut block = BlockMut::grouped(&mut a, 2, 4 * h, 4);
-                lstm_cell(&mut block, &before, 0, &mut BlockMut::whole(&mut cell, 2, h), &mut BlockMut::whole(&mut hidden, 2, h));
-                let all = (0..2 * h).map(|i| exact(i / h, i % h, sums(i / h, i % h), f64::from(before[i])));
-                close("cell", &cell, all.clone().map(|x| x.0));
-                close("hidden", &hidden, all.map(|x| x.1));
-                let (mut d, mut dcell) = (dh.clone(), vec![0.5; 2 * h]);
-                let mut block = BlockMut::grouped(&mut a, 2, 4 * h, 4);
-                let (dh_block, dcell_block) = (&mut BlockMut::whole(&mut d, 2, h), &mut BlockMut::whole(&mut dcell, 2, h));
-                lstm_cell_backward(&mut block, &before, &cell, 0, dh_block, dcell_block);
-                for row in 0..2 { for n in 0..h {
-                    let at = row * h + n;
-                    let loss = |a: [f64; 4], before: f64| {
-                        let (cell, hidden) = exact(row, n, a, before);
-                        0.5 * cell + f64::from(dh[at]) * hidden
-                    };
-                    let middle = sums(row, n);
-                    for gate in 0..4 {
-                        let (mut more, mut less) = (middle, middle);
-                        more[gate] += 1e-5;
-                        less[gate] -= 1e-5;
-                        let slope = (loss(more, f64::from(before[at])) - loss(less, f64::from(before[at]))) / 2e-5;
-                        close("gate", &[a[row * 4 * h + gate * h + n]], [slope]);
-                    }
-                    let b = f64::from(before[at]);
-                    close("dcell", &[dcell[at]], [(loss(middle, b + 1e-5) - loss(middle, b - 1e-5)) / 2e-5]);
-                }}
             });
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use penwright::model::{Gpt2Config, LstmConfig};
+use penwright::model::{Gpt2Config, LstmConfig, Precision};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
 use penwright::train::{Data, Event, Length, Outcome, Start, TrainOptions, read_metrics, train};
@@ -37,7 +37,15 @@ fn shapes(vocab: usize) -> [ModelConfig; 3] {
     ]
 }
 
-fn weights(config: &ModelConfig, threads: usize, out: &Path) -> (Vec<u8>, Vec<f64>) {
+/// All shapes in both precisions.
+fn runs(vocab: usize) -> impl Iterator<Item = (ModelConfig, TrainOptions)> {
+    let precisions = [Precision::F32, Precision::Bf16];
+    precisions
+        .into_iter()
+        .flat_map(move |precision| shapes(vocab).map(|config| (config, TrainOptions { precision, ..options() })))
+}
+
+fn weights(config: &ModelConfig, options: &TrainOptions, threads: usize, out: &Path) -> (Vec<u8>, Vec<f64>) {
     let text = text();
     let (head, tail) = text.split_at(text.len() * 9 / 10);
     let tokenizer = Tokenizer::train(Level::Char, &[head], None).unwrap();
@@ -48,7 +56,7 @@ fn weights(config: &ModelConfig, threads: usize, out: &Path) -> (Vec<u8>, Vec<f6
         train(
             &Start::scratch(config.clone(), tokenizer.clone()),
             &data,
-            &options(),
+            options,
             out,
             &AtomicBool::new(false),
             &mut |event| {
@@ -65,13 +73,17 @@ fn weights(config: &ModelConfig, threads: usize, out: &Path) -> (Vec<u8>, Vec<f6
 #[test]
 fn any_number_of_threads_and_any_time() {
     let vocab = Tokenizer::train(Level::Char, &[&text()], None).unwrap().vocab_size();
-    for config in shapes(vocab) {
+    for (config, options) in runs(vocab) {
         let dir = tempfile::tempdir().unwrap();
-        let (one, losses) = weights(&config, 1, &dir.path().join("one"));
+        let (one, losses) = weights(&config, &options, 1, &dir.path().join("one"));
         assert!(losses[4] < losses[0] && losses[4] < (vocab as f64).ln(), "{config:?} learned nothing: {losses:?}");
         for threads in [1, 2, 3] {
-            let again = weights(&config, threads, &dir.path().join(format!("again{threads}")));
-            assert!(again == (one.clone(), losses.clone()), "{config:?} differs with {threads} threads");
+            let again = weights(&config, &options, threads, &dir.path().join(format!("again{threads}")));
+            assert!(
+                again == (one.clone(), losses.clone()),
+                "{config:?} in {:?} differs with {threads} threads",
+                options.precision
+            );
         }
     }
 }
@@ -82,7 +94,7 @@ fn damaged_runs_are_refused_in_words() {
     for config in shapes(vocab) {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path().join("run");
-        let (good, _) = weights(&config, 1, &run);
+        let (good, _) = weights(&config, &options(), 1, &run);
         assert!(Run::open(&run).is_ok());
         let refused = |bytes: &[u8], word: &str| {
             std::fs::write(run.join("model.safetensors"), bytes).unwrap();
@@ -129,11 +141,11 @@ fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize 
 #[test]
 fn resumed_runs_are_the_same_to_the_bit() {
     let vocab = Tokenizer::train(Level::Char, &[&text()], None).unwrap().vocab_size();
-    for config in shapes(vocab) {
+    for (config, options) in runs(vocab) {
         let dir = tempfile::tempdir().unwrap();
-        let (whole, losses) = weights(&config, 2, &dir.path().join("whole"));
+        let (whole, losses) = weights(&config, &options, 2, &dir.path().join("whole"));
         let out = dir.path().join("pieces");
-        let options = TrainOptions { resume: true, ..options() };
+        let options = TrainOptions { resume: true, ..options };
         assert!(in_pieces(&config, &options, &out) > 3, "was not interrupted");
         assert!(whole == std::fs::read(out.join("model.safetensors")).unwrap(), "{config:?}");
         let evals = read_metrics(&out).unwrap();

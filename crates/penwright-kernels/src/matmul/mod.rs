@@ -6,6 +6,7 @@ mod few;
 mod finish;
 mod matrix;
 mod pack;
+mod transpose;
 
 use std::cell::RefCell;
 
@@ -155,13 +156,18 @@ fn lay<E: Packable, A: Packable>(a: Matrix<'_, A>, memory: &mut PackedLeft<E>, n
     }
 }
 
+/// Most tiles of a task's block, one above the other, unless there are few tasks.
+const TALL: usize = 20;
+
 /// The product as tasks, each a block of the output.
 fn spread<E: Packable>(sink: Sink<'_, E>, left: Left<E>, right: &Packed<E>, m: usize) {
     let (n, k, width) = (right.n, right.k, right.width);
     let tasks = (m * n * k / TASK_FLOPS / E::GROUP).clamp(1, 128);
     let step = left.step(right, m);
     let tiles = m.div_ceil(step);
-    let block_rows = tiles.div_ceil(tiles.min(tasks)) * step;
+    // Blocks of up to TALL tiles, so that a panel, once it is in the second cache, is multiplied by many rows.
+    let high = tiles.div_ceil(tiles.min(tasks)).max(TALL.min(tiles * n.div_ceil(width) / tasks)).max(1);
+    let block_rows = tiles.div_ceil(tiles.div_ceil(high)) * step;
     let across = tasks.div_ceil(m.div_ceil(block_rows));
     let block_cols = n.div_ceil(width).div_ceil(across) * width;
     let across = n.div_ceil(block_cols);

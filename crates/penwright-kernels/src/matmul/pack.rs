@@ -268,7 +268,10 @@ impl Packable for Bf16 {
         }
         for (i, out) in out.chunks_mut((b.rows.div_ceil(2) * width).max(1)).enumerate() {
             let first = i * width;
-            pair_columns(b.columns(first, width.min(b.cols - first)), out, width);
+            let b = b.columns(first, width.min(b.cols - first));
+            if !super::transpose::panel(b, out, width) {
+                pair_columns(b, out, width);
+            }
         }
     }
 
@@ -310,6 +313,24 @@ fn interleave<S: Packable>(one: &[S], two: &[S], out: &mut [u32]) {
             }
         };
     }
+    /// Shorter ones where a whole vector can be read.
+    macro_rules! within_a_vector {
+        ($($n:literal)+) => {
+            if let (Some(one), Some(two)) = (one.first_chunk::<16>(), two.first_chunk::<16>()) {
+                let mut pairs = [0; 16];
+                for j in 0..16 {
+                    pairs[j] = pair(one[j], two[j]);
+                }
+                match out.len() {
+                    $($n => return out.copy_from_slice(&pairs[..$n]),)+
+                    _ => {}
+                }
+            }
+        };
+    }
+    if out.len() < 16 {
+        within_a_vector!(12 11 10 9 8 6 4);
+    }
     of_length!(32 16 12 11 10 9 8);
     out.iter_mut().zip(one.iter().zip(two)).for_each(|(t, (x, y))| *t = pair(*x, *y));
 }
@@ -340,7 +361,7 @@ fn pair_rows_body<S: Packable, const FMA: bool>(b: Matrix<'_, S>, out: &mut [u32
 dispatched! {
     /// A panel of a matrix whose columns lie in one piece, or of any: by squares, so that reading and writing both go
     /// along lines.
-    fn pair_columns<S: Packable>(b: Matrix<'_, S>, out: &mut [u32], width: usize) = pair_columns_body;
+    pub(super) fn pair_columns<S: Packable>(b: Matrix<'_, S>, out: &mut [u32], width: usize) = pair_columns_body;
 }
 
 #[inline(always)]

@@ -172,3 +172,27 @@ fn a_long_inner_dimension_in_parts() {
     matmul(&mut whole, true, Matrix::new(&wide(&a), k, m).t(), Matrix::new(&wide(&b), k, n));
     c.iter().zip(&whole).for_each(|(x, y)| assert!((x - y).abs() < 1e-3 * y.abs().max(1.0), "{x} {y}"));
 }
+
+proptest! {
+    /// Whatever the bits are.
+    #[test]
+    fn panels_in_vectors_equal_those_without(k in 1usize..100, n in 1usize..=32, seed: u32) {
+        let bits = (0..(k * n) as u32).map(|i| (i ^ seed).wrapping_mul(2_654_435_761));
+        let floats: Vec<f32> = bits.map(f32::from_bits).collect();
+        let pairs = narrow(&floats);
+        let (floats, pairs) = (Matrix::new(&floats, n, k).t(), Matrix::new(&pairs, n, k).t());
+        with_each(|isa| {
+            let width = panel(isa);
+            let b = n.min(width);
+            let (mut expected, mut ours) = (vec![1; k.div_ceil(2) * width], vec![2; k.div_ceil(2) * width]);
+            pack::pair_columns(floats.columns(0, b), &mut expected, width);
+            for from_pairs in [false, true] {
+                let done = match from_pairs {
+                    true => transpose::panel(pairs.columns(0, b), &mut ours, width),
+                    false => transpose::panel(floats.columns(0, b), &mut ours, width),
+                };
+                assert!(!done || ours == expected, "{isa:?}, from pairs: {from_pairs}");
+            }
+        });
+    }
+}

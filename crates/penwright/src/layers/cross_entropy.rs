@@ -38,8 +38,15 @@ impl<E: Factor> Clone for OutputLayer<E> {
 impl<E: Factor> OutputLayer<E> {
     /// The sum over the rows of `−ln softmax(x W + b)[target]`, in nats; keeps the gradient `(softmax − onehot) · scale`
     /// of the logits. x is `[rows, inputs]`, as many rows as targets.
-    pub(crate) fn loss(&mut self, layer: &Linear, params: &[f32], x: &[E], targets: &[u32], scale: f32) -> f64 {
-        let (vocab, inputs) = (layer.outputs, layer.inputs);
+    pub(crate) fn loss(
+        &mut self,
+        layer: &Linear,
+        params: &[f32],
+        x: Matrix<'_, E>,
+        targets: &[u32],
+        scale: f32,
+    ) -> f64 {
+        let vocab = layer.outputs;
         let (width, rows) = (vocab.next_multiple_of(E::GROUP), targets.len());
         let at_once = (LOGITS / vocab).max(ROWS).next_multiple_of(CHUNK).min(rows);
         self.packed.pack(layer.matrix(params));
@@ -50,8 +57,7 @@ impl<E: Factor> OutputLayer<E> {
             let n = at_once.min(rows - first);
             let logits = &mut self.logits[..n * vocab];
             let init = layer.bias_of(params).map_or(Init::Zero, Init::Bias);
-            let x = Matrix::new(&x[first * inputs..], n, inputs);
-            product_packed(Output::Sums { c: logits, init }, x, &self.packed);
+            product_packed(Output::Sums { c: logits, init }, x.rows(first, n), &self.packed);
             let parts = (
                 chunks_mut(logits, CHUNK * vocab),
                 chunks_mut(&mut self.d[first * width..], CHUNK * width),
@@ -70,7 +76,7 @@ impl<E: Factor> OutputLayer<E> {
         layer: &Linear,
         params: &[f32],
         grads: Option<(&mut [f32], bool)>,
-        x: &[E],
+        x: Matrix<'_, E>,
         dx: &mut [E],
     ) {
         let (vocab, width) = (layer.outputs, layer.outputs.next_multiple_of(E::GROUP));
@@ -79,7 +85,6 @@ impl<E: Factor> OutputLayer<E> {
         product_packed(Output::Rounded { c: dx, bias: None }, Matrix::new(&self.d, rows, width), &self.packed);
         let Some((grads, fresh)) = grads else { return };
         let d = Matrix::strided(&self.d, rows, vocab, width);
-        let x = Matrix::new(x, rows, layer.inputs);
         let init = if fresh { Init::Zero } else { Init::Add };
         let output = Output::<E>::sums(&mut grads[layer.weight.clone()], init);
         match layer.layout {

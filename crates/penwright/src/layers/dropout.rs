@@ -73,14 +73,6 @@ impl Dropout {
         });
         memory
     }
-
-    /// `y = dropout(x)`.
-    pub(crate) fn copy(self, x: &[f32], y: &mut [f32]) {
-        each((chunks_mut(y, TASK), chunks(x, TASK)), |task, (y, x)| {
-            y.copy_from_slice(x);
-            self.apply_here(y, task * TASK);
-        });
-    }
 }
 
 /// Values that are copied at once.

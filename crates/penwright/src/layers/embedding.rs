@@ -1,17 +1,6 @@
 //! Embedding: row `token` of a table `[V, C]`.
 
-use penwright_kernels::{self as kernels, Cut, blocks_mut, chunks, chunks_mut, each};
-
-use super::CHUNK;
-
-/// x `[rows, C]`: row i is the embedding of token i.
-pub(crate) fn embed(table: &[f32], tokens: &[u32], x: &mut [f32], width: usize) {
-    each((chunks_mut(x, CHUNK * width), chunks(tokens, CHUNK)), |_, (x, tokens)| {
-        for (x, &token) in x.chunks_exact_mut(width).zip(tokens) {
-            x.copy_from_slice(&table[token as usize * width..][..width]);
-        }
-    });
-}
+use penwright_kernels::{self as kernels, Cut, blocks_mut, each};
 
 /// Adds the gradient dx `[rows, C]` to that of the table: each task owns some columns and takes all rows in order.
 pub(crate) fn embed_backward(dtable: &mut [f32], tokens: &[u32], dx: &[f32], width: usize) {

@@ -18,11 +18,12 @@ pub use attention::Attention;
 pub(crate) use cross_entropy::OutputLayer;
 pub use cross_entropy::log_softmax;
 pub use dropout::{Dropout, random};
-pub(crate) use embedding::{embed, embed_backward};
+pub(crate) use embedding::embed_backward;
 pub use layer_norm::LayerNorm;
 pub(crate) use linear::add_rows;
 pub use linear::{Layout, Linear};
-pub use lstm_cell::{Recurrent, lstm_cell};
+pub use lstm_cell::lstm_cell;
+pub(crate) use lstm_cell::{Above, Below, Kept, Lines, LstmLayer, Work, width_of};
 pub use penwright_kernels::{Isa, isa};
 
 /// Rows of an element-wise pass that one task takes.

@@ -218,7 +218,8 @@ impl Gpt2 {
     /// The loss of all positions of the last forward pass, summed, in nats; keeps what [`Gpt2::backward`] needs.
     pub(super) fn loss<E: Factor>(&self, s: &mut Saved<E>, targets: &[u32]) -> f64 {
         let scale = 1.0 / targets.len() as f32;
-        s.output.loss(&self.head, &self.params.data, &s.normed, targets, scale)
+        let x = Matrix::new(&s.normed, targets.len(), self.config.width);
+        s.output.loss(&self.head, &self.params.data, x, targets, scale)
     }
 
     /// Adds the gradients of all parameters that are trained, or overwrites what was there where they are `fresh`.
@@ -240,7 +241,8 @@ impl Gpt2 {
         g.normed.resize(rows * c, E::default());
         g.wide.resize(rows * wide_width, E::default());
         let head_grads = self.trains_head().then_some((&mut *grads, fresh));
-        s.output.backward(&self.head, &self.params.data, head_grads, &s.normed, &mut g.normed);
+        let x = Matrix::new(&s.normed, rows, c);
+        s.output.backward(&self.head, &self.params.data, head_grads, x, &mut g.normed);
         each(chunks_mut(&mut g.x, c), |_, x| x.fill(0.0));
         let norm_grads = self.lora.is_none().then_some(&mut *grads);
         self.last_norm.backward_add(&self.params.data, norm_grads, &s.x, &g.normed, &mut g.x, &mut g.sums);

@@ -1,0 +1,118 @@
+//! Steps in bfloat16 against those in f32, gradients against differences, bits against bits.
+
+use super::*;
+
+fn model(tied: bool) -> Lstm {
+    Lstm::new(LstmConfig { vocab: 31, embed: 44, hidden: 70, layers: 3, tied }, 5).unwrap()
+}
+
+fn tokens(n: usize, seed: u64) -> Vec<u32> {
+    (0..n as u64).map(|i| (crate::layers::random(seed, i) % 31) as u32).collect()
+}
+
+/// Two steps, of which the second has a carried state: the loss and the gradients of the second.
+fn step(mut model: Lstm, precision: Precision, (batch, time): (usize, usize), dropout: Dropout) -> (f64, Vec<f32>) {
+    model.set_precision(precision);
+    let mut grads = vec![0.0; model.params.data.len()];
+    let mut loss = 0.0;
+    for seed in [0, 2] {
+        let (x, y) = (tokens(batch * time, seed), tokens(batch * time, seed + 1));
+        loss = model.train_step(&x, &y, batch, &mut grads, true, dropout);
+    }
+    (loss, grads)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+fn relative_error(ours: &[f32], exact: &[f32]) -> f64 {
+    let difference: Vec<f32> = ours.iter().zip(exact).map(|(a, b)| a - b).collect();
+    (dot(&difference, &difference) / dot(exact, exact)).sqrt()
+}
+
+/// A rounded factor is off by at most 2^-9 of itself, in any direction. What a product sums are many of them, and some
+/// tens of products follow one another along the layers and the steps that an LSTM looks back on.
+#[test]
+fn bfloat16_is_f32_rounded() {
+    for tied in [false, true] {
+        let exact = step(model(tied), Precision::F32, (6, 60), Dropout::OFF);
+        let ours = step(model(tied), Precision::Bf16, (6, 60), Dropout::OFF);
+        assert!((ours.0 - exact.0).abs() < 1e-3 * exact.0, "loss {} for {}", ours.0, exact.0);
+        let cosine = dot(&ours.1, &exact.1) / (dot(&ours.1, &ours.1) * dot(&exact.1, &exact.1)).sqrt();
+        assert!(cosine > 0.9999, "cosine {cosine}");
+        for tensor in &model(tied).params.tensors {
+            let error = relative_error(&ours.1[tensor.range.clone()], &exact.1[tensor.range.clone()]);
+            assert!(error < 1.0 / 64.0, "{}: {error}", tensor.name);
+        }
+    }
+}
+
+/// Along the gradient the loss rises by the gradient's square, with dropout as without.
+#[test]
+fn gradients_are_slopes() {
+    for (tied, rate) in [(false, 0.0), (false, 0.3), (true, 0.3)] {
+        let dropout = Dropout::new(rate, 3, 4);
+        let (shape, model) = ((5, 60), model(tied));
+        let (_, grads) = step(model.clone(), Precision::F32, shape, dropout);
+        let size = dot(&grads, &grads);
+        let loss = |by: f64| {
+            // The carried state is that of the weights before.
+            let mut moved = model.clone();
+            moved.precision = Precision::F32;
+            let (mut unused, n) = (vec![0.0; grads.len()], shape.0 * shape.1);
+            moved.train_step(&tokens(n, 0), &tokens(n, 1), shape.0, &mut unused, true, dropout);
+            moved.params.data.iter_mut().zip(&grads).for_each(|(x, g)| *x += (by * f64::from(*g)) as f32);
+            moved.train_step(&tokens(n, 2), &tokens(n, 3), shape.0, &mut unused, true, dropout)
+        };
+        let by = 0.01 / size.sqrt();
+        let slope = (loss(by) - loss(-by)) / (2.0 * by);
+        assert!((slope - size).abs() < 1e-3 * size, "tied {tied}, dropout {rate}: {slope} for {size}");
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let dropout = Dropout::new(0.2, 1, 1);
+    for precision in [Precision::F32, Precision::Bf16] {
+        // As many rows as make several windows and chunks.
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| step(model(false), precision, (40, 50), dropout))
+        };
+        let one = run(1);
+        for threads in [2, 3] {
+            assert!(run(threads) == one, "{precision:?}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn fresh_gradients_overwrite_and_others_add() {
+    for (tied, precision) in [(false, Precision::F32), (true, Precision::F32), (false, Precision::Bf16)] {
+        let gradients = |before: f32, fresh: bool| {
+            let mut model = model(tied);
+            model.set_precision(precision);
+            let mut grads = vec![before; model.params.data.len()];
+            model.train_step(&tokens(1800, 0), &tokens(1800, 1), 30, &mut grads, fresh, Dropout::OFF);
+            let values = model.params.tensors.iter().flat_map(|tensor| grads[tensor.range.clone()].to_vec());
+            values.collect::<Vec<f32>>()
+        };
+        let (fresh, added) = (gradients(1.0, true), gradients(1.0, false));
+        assert!(fresh == gradients(0.0, true), "tied {tied}, {precision:?}");
+        for (fresh, added) in fresh.iter().zip(&added) {
+            assert!((added - 1.0 - fresh).abs() < 1e-5, "tied {tied}, {precision:?}: {added} for {fresh}");
+        }
+    }
+}
+
+#[test]
+fn validation_is_in_the_precision_of_training() {
+    let (mut model, text) = (model(false), tokens(2000, 7));
+    let exact = model.validate(&text).unwrap();
+    model.set_precision(Precision::Bf16);
+    let ours = model.validate(&text).unwrap();
+    assert!(ours != exact && (ours - exact).abs() < 2e-3 * exact, "{ours} for {exact}");
+    let sealed: Box<dyn Trainable> = Box::new(model);
+    assert_eq!(mean_of(|sink| sealed.into_model().score(&text, None, sink)).unwrap().0, exact);
+}
