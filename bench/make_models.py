@@ -92,6 +92,10 @@ def ctranslate2():
     from ctranslate2.converters import TransformersConverter
 
     TransformersConverter(str(folder)).convert(str(work / "ct2"), quantization="int8", force=True)
+    # A tokenizer without an unknown token leaves a null there, which the library does not read back.
+    path = work / "ct2/config.json"
+    path.write_text(json.dumps({key: value or "<|endoftext|>" if key.endswith("_token") else value
+                                for key, value in json.loads(path.read_text()).items()}))
 
 
 def main():

@@ -86,17 +86,18 @@ def streams():
     def peers(place):
         if not (place.work / "ct2").exists():
             raise Problem("CTranslate2 could not convert the model; its reason was shown when the models were made")
-        arguments = [place.work / "ct2", "int8", 16, NEW, place.threads]
-        return [Server(place, "int8", "decode_ctranslate2.py", arguments, lambda s: 16 * NEW / s, least=3)]
+        # int8 weights, the rest in the type that the library prefers or in f32.
+        return [Server(place, kind, "decode_ctranslate2.py", [place.work / "ct2", kind, 16, NEW, place.threads],
+                       lambda s: 16 * NEW / s, least=3) for kind in ("int8", "int8_float32")]
 
-    ours = lambda place: [Generate(place, p, "decode_tokens_per_s", samples=16) for p in ("int8", "int4", "bf16")]
+    ours = lambda place: [Generate(place, p, "decode_tokens_per_s", samples=16) for p in ("int8", "int4", "bf16", "f32")]
     return Row("decode.16-streams", "GPT-2 124M, 16 texts side by side", "tokens/s", 3.0, ours, peers)
 
 
 def prompt():
     return Row(
         "decode.prompt-400", "GPT-2 124M, reading a prompt of 400 tokens", "tokens/s", 1.8,
-        lambda place: [Generate(place, p, "prefill_tokens_per_s", prompt=400, tokens=1) for p in ("bf16", "int8", "int4")],
+        lambda place: [Generate(place, p, "prefill_tokens_per_s", prompt=400, tokens=1) for p in ("bf16", "int8", "int4", "f32")],
         lambda place: [llama(place, kind, "read", 400) for kind in ("f32", "bf16", "f16", "q8_0", "q4_0")],
     )
 
