@@ -10,7 +10,7 @@ mod cache;
 
 use std::sync::Arc;
 
-use penwright_kernels::{Matrix, add, dot, exp, matmul};
+use penwright_kernels::{Matrix, Output, add, dot, exp, matmul};
 use rayon::prelude::*;
 
 use super::lora::{LoraMemory, Part};
@@ -130,7 +130,10 @@ impl Gpt2 {
             add(x, &wpe[row.position * c..][..c]);
         }
         let mut product = |layer: usize, part: Part, x: &[f32], y: &mut [f32]| match packed {
-            true => self.linear((layer, part), x, y, n, lora),
+            true => {
+                let output = Output::Rounded { c: y, bias: self.bias((layer, part)) };
+                self.linear::<f32>((layer, part), x, output, n, lora);
+            }
             false => self.linear_alone((layer, part), x, y, n, scratch, lora),
         };
         for (l, block) in self.blocks.iter().enumerate() {
