@@ -40,8 +40,8 @@ pub fn multiply_f32(rounds: u64) -> u64 {
 /// has none.
 pub fn multiply_bf16(rounds: u64) -> Option<u64> {
     #[cfg(target_arch = "x86_64")]
-    if isa() > Isa::Avx2 && is_x86_feature_detected!("avx512bf16") {
-        // SAFETY: the processor has AVX-512 with BF16, as was just asked.
+    if isa() == Isa::Avx512Bf16 {
+        // SAFETY: the processor has AVX-512 with BF16 (`isa`).
         unsafe { x86::bf16_avx512(rounds) };
         return Some(rounds * (MANY * 32 * 2) as u64);
     }

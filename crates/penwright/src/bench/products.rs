@@ -1,6 +1,6 @@
 //! Matrix products of the sizes that the models' training steps have.
 
-use penwright_kernels::{Cut, Init, Matrix, Packed, blocks_mut, each, product, team};
+use penwright_kernels::{Bf16, Element, Factor, Init, Matrix, Output, Packed, product_into, product_packed, team};
 
 use super::clock::Times;
 use super::machine::{Arithmetic, Machine};
@@ -62,47 +62,45 @@ impl Sizes {
     }
 }
 
-fn matrix(data: &[f32], rows: usize, cols: usize, lies: Lies) -> Matrix<'_> {
+fn matrix<E: Element>(data: &[E], rows: usize, cols: usize, lies: Lies) -> Matrix<'_, E> {
     match lies {
         Lies::Rows => Matrix::new(data, rows, cols),
         Lies::Columns => Matrix::new(data, cols, rows).t(),
     }
 }
 
-fn noise(len: usize, seed: u64) -> Vec<f32> {
-    (0..len).map(|n| (random(seed, n as u64) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+fn noise<E: Element>(len: usize, seed: u64) -> Vec<E> {
+    (0..len).map(|n| E::of((random(seed, n as u64) >> 40) as f32 / (1u64 << 23) as f32 - 1.0)).collect()
 }
 
 /// Packing included, or on a right factor that is packed already.
-fn f32_product(name: &str, machine: &mut Machine, sizes: Sizes, packed: bool) -> Result<Figure> {
+fn measure<E: Factor>(name: &str, machine: &mut Machine, sizes: Sizes, packed: bool) -> Result<Figure> {
     let Sizes { m, n, k, .. } = sizes;
-    let (a, b, mut c) = (noise(m * k, 1), noise(k * n, 2), vec![0.0; m * n]);
+    let (a, b, mut c) = (noise::<E>(m * k, 1), noise::<E>(k * n, 2), vec![0.0; m * n]);
     let (left, right) = (matrix(&a, m, k, sizes.left), matrix(&b, k, n, sizes.right));
     let effort = machine.effort.brief();
-    let times = if packed {
-        let mut right_packed = Packed::default();
-        right_packed.pack(right);
-        let panel = right_packed.panel();
-        // Tasks of about two million multiplications, at least two for each of a few threads.
-        let across = (m * n * k >> 20).clamp(1, 64).min(n.div_ceil(panel));
-        let cut =
-            Cut { rows: m, cols: n, block_rows: m, groups: 1, block_cols: n.div_ceil(panel).div_ceil(across) * panel };
-        let block = |task: usize, mut c: penwright_kernels::BlockMut<'_>| {
-            right_packed.multiply(&mut c, Init::Zero, left, task * cut.block_cols);
-        };
-        team(|| Times::of(effort, || each(blocks_mut(&mut c, cut), block)))
-    } else {
-        team(|| Times::of(effort, || product(&mut c, Init::Zero, left, right)))
-    };
-    let limit = machine.peak(Arithmetic::F32) / 1e9;
+    let mut ready = Packed::<E>::default();
+    if packed {
+        ready.pack(right);
+    }
+    let times = team(|| {
+        Times::of(effort, || match packed {
+            true => product_packed(Output::sums(&mut c, Init::Zero), left, &ready),
+            false => product_into::<E, _, _>(Output::sums(&mut c, Init::Zero), left, right),
+        })
+    });
+    let arithmetic = if E::GROUP == 1 { Arithmetic::F32 } else { Arithmetic::Bf16 };
+    let limit = machine.peak(arithmetic) / 1e9;
     Ok(Figure::new(name, "GFLOP/s", sizes.flops() / times.median() / 1e9, &times).within(limit, "arithmetic"))
 }
 
 /// The kinds of products: precision, whether a factor is packed before, and what measures it.
 type Kind = (&'static str, fn(&str, &mut Machine, Sizes) -> Result<Figure>);
 const KINDS: &[Kind] = &[
-    ("f32.packing", |name, machine, sizes| f32_product(name, machine, sizes, false)),
-    ("f32.packed", |name, machine, sizes| f32_product(name, machine, sizes, true)),
+    ("f32.packing", |name, machine, sizes| measure::<f32>(name, machine, sizes, false)),
+    ("f32.packed", |name, machine, sizes| measure::<f32>(name, machine, sizes, true)),
+    ("bf16.packing", |name, machine, sizes| measure::<Bf16>(name, machine, sizes, false)),
+    ("bf16.packed", |name, machine, sizes| measure::<Bf16>(name, machine, sizes, true)),
 ];
 
 pub(super) fn cases() -> Vec<Case> {

@@ -7,7 +7,7 @@ use super::machine::{Arithmetic, Machine};
 use super::{Case, Figure};
 use crate::layers::{Dropout, random};
 use crate::memory::free_memory;
-use crate::model::{Gpt2, Gpt2Config, Lstm, LstmConfig, Params, Trainable};
+use crate::model::{self, Gpt2, Gpt2Config, Lstm, LstmConfig, Params, Trainable};
 use crate::run::ModelConfig;
 use crate::train::{AdamW, global_norm};
 use crate::{Error, Result};
@@ -17,12 +17,16 @@ use penwright_kernels::{chunks_mut, each, team};
 #[derive(Clone, Copy)]
 pub(super) struct Precision {
     pub(super) name: &'static str,
+    model: model::Precision,
     arithmetic: Arithmetic,
     /// Bytes of a weight in the products.
     weight: f64,
 }
 
-pub(super) const PRECISIONS: &[Precision] = &[Precision { name: "f32", arithmetic: Arithmetic::F32, weight: 4.0 }];
+pub(super) const PRECISIONS: &[Precision] = &[
+    Precision { name: "f32", model: model::Precision::F32, arithmetic: Arithmetic::F32, weight: 4.0 },
+    Precision { name: "bf16", model: model::Precision::Bf16, arithmetic: Arithmetic::Bf16, weight: 2.0 },
+];
 
 /// What is trained, and on how much at once.
 #[derive(Clone, Debug)]
@@ -85,7 +89,7 @@ pub(super) struct Training {
 }
 
 impl Training {
-    pub(super) fn new(shape: &Shape, _precision: Precision) -> Result<Self> {
+    pub(super) fn new(shape: &Shape, precision: Precision) -> Result<Self> {
         let (needed, free) = (shape.model.memory(shape.batch, shape.context, None, false), free_memory());
         if needed > free {
             return Err(Error::Unsupported(format!(
@@ -94,11 +98,12 @@ impl Training {
                 crate::error::bytes(free)
             )));
         }
-        let model: Box<dyn Trainable> = match &shape.model {
+        let mut model: Box<dyn Trainable> = match &shape.model {
             ModelConfig::Gpt2(config) => Box::new(gpt2(config)?),
             ModelConfig::Lstm(config) => Box::new(Lstm::new(config.clone(), 0)?),
             config => config.build(0)?,
         };
+        model.set_precision(precision.model);
         let (optimizer, grads) = (AdamW::new(model.params()), vec![0.0; model.params().data.len()]);
         Ok(Training { model, optimizer, grads, batch: shape.batch, context: shape.context, step: 0 })
     }
@@ -109,8 +114,7 @@ impl Training {
         let draw = |n: usize| ((random(self.step, n as u64) >> 32) * vocab >> 32) as u32;
         let (inputs, targets): (Vec<u32>, Vec<u32>) = (0..rows).map(|n| (draw(n), draw(rows + n))).unzip();
         let start = Instant::now();
-        team(|| each(chunks_mut(&mut self.grads, 1 << 14), |_, g| g.fill(0.0)));
-        let loss = self.model.train_step(&inputs, &targets, self.batch, &mut self.grads, Dropout::OFF);
+        let loss = self.model.train_step(&inputs, &targets, self.batch, &mut self.grads, true, Dropout::OFF);
         let norm = global_norm(&self.grads);
         let scale = if norm > 1.0 { 1.0 / norm } else { 1.0 };
         self.optimizer.update(&mut self.model.params_mut().data, &self.grads, scale, 1e-4, 0.1);
