@@ -2,6 +2,8 @@
 //! causal half alone.
 //!
 //!     cargo run --release -p penwright --example attention
+//!
+//! A number as first argument chooses a shape, a second argument leaves f32 out.
 
 use std::time::Instant;
 
@@ -45,12 +47,18 @@ fn time<E: Factor>(name: &str, texts: usize, shape: Attention, dropout: Dropout)
 }
 
 fn main() {
-    for (texts, time_steps, heads, d) in
-        [(12, 64, 4, 32), (64, 256, 6, 64), (4, 64, 12, 64), (4, 256, 12, 64), (1, 1024, 12, 64)]
-    {
+    // With a number, only that shape.
+    let only: Option<usize> = std::env::args().nth(1).and_then(|n| n.parse().ok());
+    let shapes = [(12, 64, 4, 32), (64, 256, 6, 64), (4, 64, 12, 64), (4, 256, 12, 64), (1, 1024, 12, 64)];
+    for (i, (texts, time_steps, heads, d)) in shapes.into_iter().enumerate() {
+        if only.is_some_and(|only| only != i) {
+            continue;
+        }
         let shape = Attention { time: time_steps, heads, head_width: d, scale: 1.0 / (d as f32).sqrt() };
         for dropout in [Dropout::OFF, Dropout::new(0.1, 1, 1)] {
-            time::<f32>("f32 ", texts, shape, dropout);
+            if std::env::args().nth(2).is_none() {
+                time::<f32>("f32 ", texts, shape, dropout);
+            }
             time::<Bf16>("bf16", texts, shape, dropout);
         }
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::isa::isa;
 use crate::parts::BlockMut;
 use crate::tile::panel;
-use passes::{Columns, Gradients, Panel};
+use passes::{Columns, Dropped, Gradients, Panel};
 
 /// Keys of a block: long enough that adding to the gradients of queries costs little, short enough that a block's
 /// strips stay in the caches.
@@ -12,12 +12,22 @@ impl<E: Factor> CausalHead<'_, E> {
     /// The gradients of queries, keys and values, three groups of `[T, D]`, from what the forward gave and the
     /// gradient of its output. Panics when the shapes differ.
     pub fn backward(&self, out: Matrix<'_, E>, logs: &[f32], dout: Matrix<'_, E>, to: &mut BlockMut<'_, E>) {
+        WORK.with_borrow_mut(|work| self.backward_in(work, out, logs, dout, to));
+    }
+
+    fn backward_in(
+        &self,
+        work: &mut Work,
+        out: Matrix<'_, E>,
+        logs: &[f32],
+        dout: Matrix<'_, E>,
+        to: &mut BlockMut<'_, E>,
+    ) {
         let ((t, d), isa) = (self.shape(), isa());
         assert!(to.rows() == t && to.width() == d && logs.len() == t, "shapes differ");
         for matrix in [out, dout] {
             assert!((matrix.rows, matrix.cols) == (t, d) && matrix.col_stride == 1, "shapes differ");
         }
-        let mut work = WORK.take();
         let (width, inner) = (panel(isa), d.next_multiple_of(E::GROUP));
         let (wide, padded) = (d.next_multiple_of(width), t.next_multiple_of(width));
         let block = BLOCK.min(padded);
@@ -84,7 +94,8 @@ impl<E: Factor> CausalHead<'_, E> {
                         inner / E::GROUP,
                     );
                 }
-                let kept = self.kept(&mut work.kept, (query, width), (key, rows_seen));
+                let strip = self.dropout.map(|mask| mask.strip(t, query, key));
+                let dropped = Dropped { strip, memory: &mut work.kept };
                 let column = query - key;
                 let gradients = Gradients {
                     weights: &mut weights[column..],
@@ -94,9 +105,9 @@ impl<E: Factor> CausalHead<'_, E> {
                 };
                 passes::gradients(
                     Panel { first: column, width },
-                    &scores[..rows_seen * width],
+                    &mut scores[..rows_seen * width],
                     &dscores[..rows_seen * width],
-                    kept,
+                    dropped,
                     self.scale,
                     Columns { logs: &logs2[query..], deltas: &deltas[query..] },
                     gradients,
@@ -134,6 +145,5 @@ impl<E: Factor> CausalHead<'_, E> {
             }
         }
         passes::finish(dqueries, wide, &[], &mut to.group(0));
-        WORK.set(work);
     }
 }

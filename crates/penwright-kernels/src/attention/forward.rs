@@ -2,14 +2,17 @@ use super::*;
 use crate::isa::isa;
 use crate::parts::BlockMut;
 use crate::tile::panel;
-use passes::{Panel, Softmax};
+use passes::{Dropped, Panel, Softmax};
 
 impl<E: Factor> CausalHead<'_, E> {
     /// out `[T, D]`, and `logs` `[T]` for the backward: `max + ln Σ` of each softmax. Panics when the shapes differ.
     pub fn forward(&self, out: &mut BlockMut<'_, E>, logs: &mut [f32]) {
+        WORK.with_borrow_mut(|work| self.forward_in(work, out, logs));
+    }
+
+    fn forward_in(&self, work: &mut Work, out: &mut BlockMut<'_, E>, logs: &mut [f32]) {
         let ((t, d), isa) = (self.shape(), isa());
         assert!(out.rows() == t && out.width() == d && logs.len() == t, "shapes differ");
-        let mut work = WORK.take();
         let (width, inner) = (panel(isa), d.next_multiple_of(E::GROUP));
         let wide = d.next_multiple_of(width);
         let keys = work.keys.take::<E>(t * inner);
@@ -30,10 +33,10 @@ impl<E: Factor> CausalHead<'_, E> {
                 multiply(isa, (&mut scores[key * width..], width), Start::Zero, rows, a, queries, inner / E::GROUP);
             }
             let panel = Panel { first, width };
-            let kept = self.kept(&mut work.kept, (first, width), (0, seen));
+            let dropped = Dropped { strip: self.dropout.map(|mask| mask.strip(t, first, 0)), memory: &mut work.kept };
             let grouped = &mut weights[..seen.next_multiple_of(E::GROUP) * width];
             let to = Softmax { logs: &mut logs[first..seen], inverses };
-            passes::softmax(panel, &scores[..seen * width], kept, self.scale, grouped, to);
+            passes::softmax(panel, &mut scores[..seen * width], dropped, self.scale, grouped, to);
             let weights = &*weights;
             for (query, rows) in tiles(isa, n) {
                 let a = Left { data: &weights[query * E::GROUP..], row: E::GROUP, group: width * E::GROUP };
@@ -45,21 +48,5 @@ impl<E: Factor> CausalHead<'_, E> {
             }
             passes::finish(sums, wide, inverses, &mut out.rows_mut(first, n));
         }
-        WORK.set(work);
-    }
-
-    /// The factors of dropout for a panel of queries, `(first, width)`, and some keys, `(first, number)`: nothing when
-    /// there is no dropout.
-    pub(super) fn kept<'a>(
-        &self,
-        memory: &'a mut Aligned,
-        (query, width): (usize, usize),
-        (key, keys): (usize, usize),
-    ) -> &'a [f32] {
-        let Some(mask) = self.dropout else { return &[] };
-        let kept = memory.take::<f32>(keys * width);
-        let t = self.queries.rows;
-        passes::kept(kept, width, mask.key, (mask.first + (query * t + key) as u64, t as u64), mask.rate);
-        kept
     }
 }

@@ -11,14 +11,19 @@
 
 mod backward;
 mod forward;
+mod layout;
+mod mask;
 mod passes;
-mod transpose;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::cell::RefCell;
 
 use crate::isa::Isa;
 use crate::matmul::{Aligned, Factor, Matrix, Packable};
 use crate::tile::{MR, Start, Tile, tile_rows};
+use layout::{lay_out, lay_panels, lay_transposed};
+pub use mask::Mask;
 
 /// The queries, keys and values of one head of one text, `[T, D]` each.
 #[derive(Clone, Copy, Debug)]
@@ -33,17 +38,6 @@ pub struct CausalHead<'a, E: Factor> {
     pub scale: f32,
     /// Dropout of the probabilities.
     pub dropout: Option<Mask>,
-}
-
-/// A mask of dropout: random number `first + T · query + key` decides about a probability, as in [`crate::dropout`].
-#[derive(Clone, Copy, Debug)]
-pub struct Mask {
-    /// The key of the random numbers.
-    pub key: u64,
-    /// The number of the first.
-    pub first: u64,
-    /// The probability of zero.
-    pub rate: f32,
 }
 
 /// A task's working memory, kept by its thread.
@@ -131,36 +125,4 @@ fn multiply<E: Packable>(
 fn tiles(isa: Isa, rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let step = rows.div_ceil(rows.div_ceil(tile_rows(isa)).max(1)).max(1);
     (0..rows).step_by(step).map(move |first| (first, step.min(rows - first)))
-}
-
-/// Rows of a matrix one after the other, each filled up with zeros to whole groups.
-fn lay_out<E: Packable>(from: Matrix<'_, E>, to: &mut [E]) {
-    let (cols, wide) = (from.cols, from.cols.next_multiple_of(E::GROUP));
-    for (i, to) in to.chunks_exact_mut(wide).enumerate().take(from.rows) {
-        to[cols..].fill(E::default());
-        to[..cols].copy_from_slice(from.row(i));
-    }
-}
-
-/// Panels of a matrix's columns, groups of rows side by side; how many elements a panel takes.
-fn lay_panels<E: Packable>(isa: Isa, from: Matrix<'_, E>, to: &mut Aligned) -> usize {
-    let width = crate::tile::panel(isa);
-    let (cols, one) = (from.cols, from.rows.next_multiple_of(E::GROUP) * width);
-    for (i, to) in to.take::<E>(cols.div_ceil(width) * one).chunks_exact_mut(one).enumerate() {
-        E::pack_panels(from.columns(i * width, width.min(cols - i * width)), to, width);
-    }
-    one
-}
-
-/// A panel for each `width` rows of a matrix, its columns as the inner dimension; how many elements a panel takes.
-fn lay_transposed<E: Packable>(isa: Isa, from: Matrix<'_, E>, to: &mut Aligned) -> usize {
-    let width = crate::tile::panel(isa);
-    let (rows, one) = (from.rows, from.cols.next_multiple_of(E::GROUP) * width);
-    for (i, to) in to.take::<E>(rows.div_ceil(width) * one).chunks_exact_mut(one).enumerate() {
-        let rows = from.rows(i * width, width.min(rows - i * width));
-        if !transpose::words(isa, rows, to, width) {
-            E::pack_panels(rows.t(), to, width);
-        }
-    }
-    one
 }

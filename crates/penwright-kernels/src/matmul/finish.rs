@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 
 use super::matrix::Init;
 use super::pack::Packable;
-use crate::attention::Mask;
 use crate::bf16::Element;
 use crate::isa::dispatched;
 use crate::parts::BlockMut;
@@ -54,8 +53,8 @@ pub enum Output<'a, E: Element> {
         x: &'a [f32],
         /// `[n]`.
         bias: Option<&'a [f32]>,
-        /// The mask of c.
-        dropout: Option<Mask>,
+        /// Key and rate, as [`crate::dropout`] has them; number i belongs to element i.
+        dropout: Option<(u64, f32)>,
     },
 }
 
@@ -109,7 +108,7 @@ enum Goal<E> {
     Rounded { c: *mut E, bias: *const f32 },
     Gelu { before: *mut E, after: *mut E, bias: *const f32 },
     GeluBackward { d: *mut E, before: *const E },
-    Residual { c: *mut f32, x: *const f32, bias: *const f32, dropout: Option<Mask> },
+    Residual { c: *mut f32, x: *const f32, bias: *const f32, dropout: Option<(u64, f32)> },
 }
 
 /// An [`Output`] from some element on, for one task to write its block of.
@@ -275,9 +274,9 @@ impl<E: Packable> Sink<'_, E> {
             }
             Goal::Residual { c, x, bias, dropout } => {
                 add_bias(tile, bias);
-                if let Some(Mask { key, first, rate }) = dropout {
+                if let Some((key, rate)) = dropout {
                     for (i, row) in tile.chunks_exact_mut(MAX_PANEL).enumerate() {
-                        crate::rows::dropout(row, key, first + (at + i * stride) as u64, rate);
+                        crate::rows::dropout(row, key, (at + i * stride) as u64, rate);
                     }
                 }
                 load(&mut floats(x.cast_mut()), other);

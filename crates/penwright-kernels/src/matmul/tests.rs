@@ -135,7 +135,7 @@ fn check_outputs<E: Factor>(
     product_into::<E, _, _>(Output::Rounded { c: &mut c, bias }, a, b);
     product_into::<E, _, _>(Output::Gelu { before: &mut before, after: &mut after, bias }, a, b);
     product_into::<E, _, _>(Output::GeluBackward { d: &mut d, before: &before }, a, b);
-    let dropout = (rate > 0.0).then_some(crate::Mask { key: 7, first: 0, rate });
+    let dropout = (rate > 0.0).then_some((7, rate));
     product_into::<E, _, _>(Output::Residual { c: &mut stream, x, bias, dropout }, a, b);
     let (mut gelu, mut dropped) = (vec![0.0; m * n], y.to_vec());
     let kept: Vec<f32> = before.iter().map(|x| x.get()).collect();

@@ -47,9 +47,9 @@ impl Dropout {
         }
     }
 
-    /// The mask of elements of which the first has the index `first`, or none.
-    pub(crate) fn mask(self, first: usize) -> Option<kernels::Mask> {
-        self.is_on().then_some(kernels::Mask { key: self.key, first: first as u64, rate: self.rate })
+    /// Key and rate, for passes that apply the mask themselves; none when dropout is off.
+    pub(crate) fn mask(self) -> Option<(u64, f32)> {
+        self.is_on().then_some((self.key, self.rate))
     }
 
     /// The gradient `d` with the mask applied, in the kind of number E: `d` itself when it is that already and dropout

@@ -3,7 +3,7 @@
 //!
 //! Each text and head is a task ([`penwright_kernels::CausalHead`]).
 
-use penwright_kernels::{CausalHead, Cut, Factor, Matrix, blocks_mut, chunks, chunks_mut, each};
+use penwright_kernels::{CausalHead, Cut, Factor, Mask, Matrix, blocks_mut, chunks, chunks_mut, each};
 
 use super::Dropout;
 
@@ -36,8 +36,14 @@ impl Attention {
         let (c, d) = (self.width(), self.head_width);
         let all = Matrix::new(&qkv[i / self.heads * self.time * 3 * c..], self.time, 3 * c);
         let part = |which: usize| all.columns(which * c + i % self.heads * d, d);
-        let dropout = dropout.mask(i * self.time * self.time);
+        let dropout = self.mask(i, dropout);
         CausalHead { queries: part(0), keys: part(1), values: part(2), scale: self.scale, dropout }
+    }
+
+    /// The mask of dropout of task `i`.
+    fn mask(self, i: usize, dropout: Dropout) -> Option<Mask> {
+        let first = i as u64 * Mask::numbers(self.time);
+        dropout.mask().map(|(key, rate)| Mask { key, first, rate })
     }
 
     /// The part of `[B, T, C]` that belongs to task `i`.

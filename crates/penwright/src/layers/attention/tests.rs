@@ -78,8 +78,8 @@ fn exactly<E: Factor>(shape: Attention, inputs: &Inputs<E>, dropout: Dropout, un
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let log = max + scores.iter().map(|s| (s - max).exp()).sum::<f64>().ln();
             logs.push(log as f32);
-            let mut kept = vec![1.0; t + 1];
-            dropout.apply_here(&mut kept, (head * time + t) * time);
+            let mask = shape.mask(head, dropout);
+            let kept: Vec<f32> = (0..=t).map(|s| mask.map_or(1.0, |mask| mask.factor(time, t, s))).collect();
             let p: Vec<f64> = scores.iter().map(|s| (s - log).exp()).collect();
             let dropped: Vec<f64> = p.iter().zip(&kept).map(|(p, &kept)| p * f64::from(kept)).collect();
             let mut wrong = 0.0;

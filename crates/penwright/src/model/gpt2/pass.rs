@@ -169,7 +169,7 @@ impl Gpt2 {
         x: &'a [f32],
         dropout: Dropout,
     ) -> Output<'a, E> {
-        Output::Residual { c, x, bias: self.bias(part), dropout: dropout.mask(0) }
+        Output::Residual { c, x, bias: self.bias(part), dropout: dropout.mask() }
     }
 
     /// A block up to its last product.
