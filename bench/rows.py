@@ -151,7 +151,7 @@ def memory():
         out = place.work / "memory-run"
         command = [place.penwright, "train", ROOT / "assets/novel", "--level", "gpt2", *shape, "--steps", 3, "--val-fraction", 0.01,
                    "--quiet", "--threads", place.threads, "--out", out]
-        return [Memory(place, p, [*command, "--precision", p]) for p in ("f32", "bf16")]
+        return [Memory(place, p, [*command, "--precision", p], leaves=out) for p in ("f32", "bf16")]
 
     def peers(place):
         command = [place.python, HERE / "peers/train_step.py", "gpt2", *shape, "--steps", 3, "--threads", place.threads]

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -155,11 +156,18 @@ class FirstLine(Side):
 class Memory(Side):
     """Megabytes of a process at its largest, as the system counts its resident pages."""
 
-    def __init__(self, place, setting, command):
+    def __init__(self, place, setting, command, leaves=None):
         super().__init__(place, setting)
-        self.command = [str(c) for c in command]
+        self.command, self.leaves = [str(c) for c in command], leaves
 
     def measure(self):
+        try:
+            return self.largest()
+        finally:
+            if self.leaves:
+                shutil.rmtree(self.leaves, ignore_errors=True)
+
+    def largest(self):
         with tempfile.TemporaryFile(mode="w+") as errors:
             process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=errors, env=self.place.environment)
             _, status, used = os.wait4(process.pid, 0)
