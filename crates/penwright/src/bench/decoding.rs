@@ -103,7 +103,7 @@ fn write(name: &str, machine: &mut Machine, writer: Writer, precision: Precision
     }
     let weights = writer.weights();
     let flops = 2.0 * weights * streams as f64;
-    let (least, by) = machine.least(flops, precision.arithmetic, precision.bytes * weights);
+    let (least, by) = machine.least_read(flops, precision.arithmetic, precision.bytes * weights);
     let rate = |seconds: f64| streams as f64 / seconds;
     Ok(Figure::new(name, "tokens/s", rate(times.median() / TOKENS as f64), &times).within(rate(least), by))
 }
@@ -131,7 +131,7 @@ fn prompt(name: &str, machine: &mut Machine, writer: Writer, precision: Precisio
     let ModelConfig::Gpt2(shape) = &config else { unreachable!("prompts are read by GPT-2s") };
     let head = (shape.vocab * shape.width) as f64;
     let flops = 2.0 * ((weights - head) * PROMPT as f64 + head);
-    let (least, by) = machine.least(flops, precision.arithmetic, precision.bytes * weights);
+    let (least, by) = machine.least_read(flops, precision.arithmetic, precision.bytes * weights);
     let rate = |seconds: f64| PROMPT as f64 / seconds;
     Ok(Figure::new(name, "tokens/s", rate(times.median()), &times).within(rate(least), by))
 }

@@ -46,11 +46,12 @@ pub(super) struct Machine {
     pub(super) effort: Effort,
     peaks: Vec<(Arithmetic, Option<f64>)>,
     reads: Vec<(usize, f64)>,
+    copied: Option<f64>,
 }
 
 impl Machine {
     pub(super) fn new(effort: Effort) -> Self {
-        Machine { effort, peaks: Vec::new(), reads: Vec::new() }
+        Machine { effort, peaks: Vec::new(), reads: Vec::new(), copied: None }
     }
 
     /// Operations a second on all threads; those of f32 where the instruction set in use has none of this kind.
@@ -76,11 +77,30 @@ impl Machine {
         bandwidth
     }
 
-    /// The least seconds for so many operations and so many bytes of weights, and which of them needs so long.
-    pub(super) fn least(&mut self, flops: f64, arithmetic: Arithmetic, bytes: f64) -> (f64, &'static str) {
-        let (compute, memory) = (flops / self.peak(arithmetic), bytes / self.bandwidth(bytes));
-        if compute > memory { (compute, "arithmetic") } else { (memory, "memory") }
+    /// Bytes a second at which all threads together read and write memory, where that is faster than reading alone.
+    fn traffic(&mut self) -> f64 {
+        let effort = self.effort.brief();
+        let copied = *self.copied.get_or_insert_with(|| {
+            let data = vec![1u64; MEMORY / 8];
+            2.0 * MEMORY as f64 / copying(effort, &data).best()
+        });
+        copied.max(self.bandwidth(MEMORY as f64))
     }
+
+    /// The least seconds for so many operations on weights of so many bytes that are read once, and which of the two
+    /// needs so long.
+    pub(super) fn least_read(&mut self, flops: f64, arithmetic: Arithmetic, bytes: f64) -> (f64, &'static str) {
+        longer(flops / self.peak(arithmetic), bytes / self.bandwidth(bytes))
+    }
+
+    /// The same where so many bytes are read or written, once each.
+    pub(super) fn least_moved(&mut self, flops: f64, arithmetic: Arithmetic, bytes: f64) -> (f64, &'static str) {
+        longer(flops / self.peak(arithmetic), bytes / self.traffic())
+    }
+}
+
+fn longer(compute: f64, memory: f64) -> (f64, &'static str) {
+    if compute > memory { (compute, "arithmetic") } else { (memory, "memory") }
 }
 
 /// Operations of one repetition on all threads, and its times.
@@ -112,22 +132,29 @@ fn arithmetic(name: &str, machine: &Machine, arithmetic: Arithmetic) -> Result<F
     Ok(Figure::new(name, unit, count / times.best() / 1e9, &times))
 }
 
+fn copy((to, from): (&mut [u64], &[u64])) {
+    to.copy_from_slice(std::hint::black_box(from));
+}
+
+/// Copies on all threads, each time in the same pieces, which no single `memcpy` would write past the caches.
+fn copying(effort: Effort, data: &[u64]) -> Times {
+    let mut to = vec![0u64; data.len()];
+    team(|| {
+        Times::of(effort, || each((chunks_mut(&mut to, PIECE / 8), chunks(data, PIECE / 8)), |_, piece| copy(piece)))
+    })
+}
+
+/// Seconds to read or copy much memory, on all threads or on one.
 fn memory(name: &str, machine: &Machine, copies: bool, one: bool) -> Result<Figure> {
     let effort = machine.effort.brief();
     let data = vec![1u64; MEMORY / 8];
     let times = match (copies, one) {
         (false, false) => reading(effort, &data),
+        (true, false) => copying(effort, &data),
         (false, true) => Times::of(effort, || read(&data)),
-        (true, false) => {
-            let mut to = vec![0u64; data.len()];
-            let parts = |to: &mut [u64]| {
-                each((chunks_mut(to, PIECE / 8), chunks(&data, PIECE / 8)), |_, (to, from)| to.copy_from_slice(from));
-            };
-            team(|| Times::of(effort, || parts(&mut to)))
-        }
         (true, true) => {
             let mut to = vec![0u64; data.len()];
-            Times::of(effort, || to.copy_from_slice(std::hint::black_box(&data)))
+            Times::of(effort, || to.chunks_mut(PIECE / 8).zip(data.chunks(PIECE / 8)).for_each(copy))
         }
     };
     // A copy is counted as what is read and what is written.

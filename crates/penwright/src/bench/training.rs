@@ -140,7 +140,7 @@ fn bytes_of_a_step(shape: &Shape, weight: f64) -> f64 {
 fn train(name: &str, machine: &mut Machine, shape: &Shape, precision: Precision) -> Result<Figure> {
     let times = Training::new(shape, precision)?.times(machine.effort);
     let flops = shape.model.flops_per_token() * (shape.batch * shape.context) as f64;
-    let (least, by) = machine.least(flops, precision.arithmetic, bytes_of_a_step(shape, precision.weight));
+    let (least, by) = machine.least_moved(flops, precision.arithmetic, bytes_of_a_step(shape, precision.weight));
     Ok(Figure::new(name, "ms", 1e3 * times.median(), &times).within(1e3 * least, by))
 }
 
