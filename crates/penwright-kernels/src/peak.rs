@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn every_number_is_read() {
-        let data: Vec<u64> = (0..1003).map(|i| i * 0x9E37_79B9_7F4A_7C15).collect();
+        let data: Vec<u64> = (0..1003u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
         with_each(|_| {
             for len in [0, 1, 127, 128, 1003] {
                 let sum = data[..len].iter().fold(0u64, |sum, &x| sum.wrapping_add(x));
