@@ -6,9 +6,8 @@ use std::time::Instant;
 use super::clock::Times;
 use super::machine::{Arithmetic, Machine};
 use super::training::gpt2;
-use super::{Case, Figure};
+use super::{Case, Figure, Work, draw};
 use crate::Result;
-use crate::layers::random;
 use crate::model::{Gpt2Config, LanguageModel, Lstm, LstmConfig, Session};
 use crate::run::ModelConfig;
 
@@ -75,7 +74,7 @@ impl Writer {
 /// Tokens a second of `streams` texts written side by side, each going on with its likeliest token.
 fn write(name: &str, machine: &mut Machine, writer: Writer, precision: Precision, streams: usize) -> Result<Figure> {
     let mut session = writer.session(precision, streams)?;
-    let vocab = writer.config().vocab() as u64;
+    let vocab = writer.config().vocab();
     let all: Vec<usize> = (0..streams).collect();
     let effort = machine.effort;
     let mut failed = None;
@@ -83,8 +82,7 @@ fn write(name: &str, machine: &mut Machine, writer: Writer, precision: Precision
         let mut time = || -> Result<_> {
             for stream in 0..streams {
                 session.reset(stream);
-                let draw = |n| (random(stream as u64, n as u64) >> 32) * vocab >> 32;
-                session.feed(stream, &(0..BEGINNING).map(|n| draw(n) as u32).collect::<Vec<_>>())?;
+                session.feed(stream, &(0..BEGINNING).map(|n| draw(stream as u64, n, vocab)).collect::<Vec<_>>())?;
             }
             let start = Instant::now();
             for _ in 0..TOKENS {
@@ -116,8 +114,7 @@ fn likeliest(log_probs: &[f32]) -> u32 {
 fn prompt(name: &str, machine: &mut Machine, writer: Writer, precision: Precision) -> Result<Figure> {
     let mut session = writer.session(precision, 1)?;
     let config = writer.config();
-    let tokens: Vec<u32> =
-        (0..PROMPT).map(|n| ((random(7, n as u64) >> 32) * config.vocab() as u64 >> 32) as u32).collect();
+    let tokens: Vec<u32> = (0..PROMPT).map(|n| draw(7, n, config.vocab())).collect();
     session.feed(0, &tokens)?;
     let times = Times::measured(machine.effort, || {
         session.reset(0);
@@ -140,9 +137,9 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for writer in [Writer::Gpt2, Writer::Lstm] {
         for &precision in PRECISIONS {
-            let mut add = |what: &str, short, work: Box<dyn Fn(&str, &mut Machine) -> Result<Figure> + Send>| {
+            let mut add = |what: &str, short, work: Work| {
                 let name = format!("decode.{}.{}{what}", writer.name(), precision.name);
-                cases.push(Case::new("decode", name, short, work));
+                cases.push(Case { name, group: "decode", short, work });
             };
             add("", true, Box::new(move |name, machine| write(name, machine, writer, precision, 1)));
             if matches!(writer, Writer::Gpt2) {

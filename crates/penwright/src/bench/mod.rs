@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
+use crate::layers::random;
 use crate::{Error, Result};
 use clock::{Effort, Times};
 use machine::Machine;
@@ -143,6 +144,11 @@ pub fn run(cases: &[Case], quick: bool, on_event: &mut dyn FnMut(Event<'_>) -> C
             return;
         }
     }
+}
+
+/// The n-th token of a text drawn at random.
+fn draw(text: u64, n: usize, vocab: usize) -> u32 {
+    (((random(text, n as u64) >> 32) * vocab as u64) >> 32) as u32
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::{Effort, Times};
 use super::machine::{Arithmetic, Machine};
-use super::{Case, Figure};
+use super::{Case, Figure, draw};
 use crate::layers::{Dropout, random};
 use crate::memory::free_memory;
 use crate::model::{self, Gpt2, Gpt2Config, Lstm, LstmConfig, Params, Trainable};
@@ -110,9 +110,9 @@ impl Training {
 
     /// One optimizer step; the time of drawing tokens is not in it.
     pub(super) fn step(&mut self) -> Duration {
-        let (rows, vocab) = (self.batch * self.context, self.model.vocab_size() as u64);
-        let draw = |n: usize| ((random(self.step, n as u64) >> 32) * vocab >> 32) as u32;
-        let (inputs, targets): (Vec<u32>, Vec<u32>) = (0..rows).map(|n| (draw(n), draw(rows + n))).unzip();
+        let (rows, vocab) = (self.batch * self.context, self.model.vocab_size());
+        let token = |n| draw(self.step, n, vocab);
+        let (inputs, targets): (Vec<u32>, Vec<u32>) = (0..rows).map(|n| (token(n), token(rows + n))).unzip();
         let start = Instant::now();
         let loss = self.model.train_step(&inputs, &targets, self.batch, &mut self.grads, true, Dropout::OFF);
         let norm = global_norm(&self.grads);
