@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use penwright_kernels::{Init, Matrix, product, team};
+use penwright_kernels::{Bf16, Element, Init, Matrix, Output, Packed, product, product_into, product_packed, team};
 
 fn best(mut f: impl FnMut()) -> f64 {
     let mut best = f64::INFINITY;
@@ -73,6 +73,22 @@ fn main() {
         let own = team(|| best(|| product(&mut c, Init::Zero, left, right)));
         let gemm = best(|| theirs(&mut c, &a, &b, (m, n, k), ta, tb));
         let rate = |seconds: f64| 2.0 * (m * n * k) as f64 / seconds / 1e9;
-        println!("{name:20} {m:5}×{n:5}×{k:5}  own {:6.1} GFLOP/s  gemm {:6.1} GFLOP/s", rate(own), rate(gemm));
+        let narrow = |x: &[f32]| x.iter().map(|&x| Bf16::of(x)).collect::<Vec<_>>();
+        let (a, b) = (narrow(&a), narrow(&b));
+        let left = if ta { Matrix::new(&a, k, m).t() } else { Matrix::new(&a, m, k) };
+        let right = if tb { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
+        let mut packed = Packed::<Bf16>::default();
+        packed.pack(right);
+        fn sums(c: &mut [f32]) -> Output<'_, Bf16> {
+            Output::Sums { c, init: Init::Zero }
+        }
+        let pairs = team(|| best(|| product_into::<Bf16, _, _>(sums(&mut c), left, right)));
+        let ready = team(|| best(|| product_packed(sums(&mut c), left, &packed)));
+        let mut short = narrow(&c);
+        let rounded = team(|| best(|| product_packed(Output::Rounded { c: &mut short, bias: None }, left, &packed)));
+        let [own, gemm, pairs, ready, rounded] = [own, gemm, pairs, ready, rounded].map(rate);
+        println!(
+            "{name:20} {m:5}×{n:5}×{k:5} GFLOP/s: own {own:6.1}  gemm {gemm:6.1}  bf16 {pairs:6.1}, packed {ready:6.1}, rounded {rounded:6.1}"
+        );
     }
 }

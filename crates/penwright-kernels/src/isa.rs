@@ -12,6 +12,8 @@ pub enum Isa {
     Avx2,
     /// AVX-512 (F, BW, DQ, VL).
     Avx512,
+    /// AVX-512 with products of bfloat16 pairs.
+    Avx512Bf16,
 }
 
 impl Isa {
@@ -25,7 +27,7 @@ impl Isa {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
             if avx2 && wide {
-                return Isa::Avx512;
+                return if is_x86_feature_detected!("avx512bf16") { Isa::Avx512Bf16 } else { Isa::Avx512 };
             }
             if avx2 {
                 return Isa::Avx2;
@@ -37,6 +39,7 @@ impl Isa {
     /// Its name for people.
     pub fn name(self) -> &'static str {
         match self {
+            Isa::Avx512Bf16 => "avx512 + bf16",
             Isa::Avx512 => "avx512",
             Isa::Avx2 => "avx2 + fma",
             Isa::Plain if cfg!(target_arch = "aarch64") => "neon",
@@ -46,12 +49,12 @@ impl Isa {
 
     /// All that this processor has.
     pub fn available() -> impl Iterator<Item = Isa> {
-        [Isa::Plain, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= Isa::widest())
+        [Isa::Plain, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16].into_iter().filter(|&isa| isa <= Isa::widest())
     }
 }
 
 /// The instruction set in use: the widest of the processor, or a lower one that the environment variable
-/// `PENWRIGHT_ISA` names (`scalar`, `avx2`, `avx512`).
+/// `PENWRIGHT_ISA` names (`scalar`, `avx2`, `avx512`, `avx512bf16`).
 pub fn isa() -> Isa {
     #[cfg(test)]
     if let Some(isa) = FORCED.get() {
@@ -62,7 +65,8 @@ pub fn isa() -> Isa {
         let most = match std::env::var("PENWRIGHT_ISA").as_deref() {
             Ok("scalar") => Isa::Plain,
             Ok("avx2") => Isa::Avx2,
-            _ => Isa::Avx512,
+            Ok("avx512") => Isa::Avx512,
+            _ => Isa::Avx512Bf16,
         };
         most.min(Isa::widest())
     })
@@ -91,31 +95,32 @@ pub(crate) const PLAIN_FMA: bool = cfg!(any(target_arch = "aarch64", target_feat
 /// The body is an inlined function `body::<FMA>` of safe code without branches on the instruction set; `FMA` says
 /// whether [`crate::math::fma`] may be one instruction. The compiler turns its loops into vectors of each width.
 macro_rules! dispatched {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident $(<$gen:ident: $bound:ident>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?
+        = $body:ident;) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name$(<$gen: $bound>)?($($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx512($($arg: $ty),*) $(-> $ret)? {
-                    $body::<true>($($arg),*)
+                fn avx512$(<$gen: $bound>)?($($arg: $ty),*) $(-> $ret)? {
+                    $body::<$($gen,)? true>($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx2($($arg: $ty),*) $(-> $ret)? {
-                    $body::<true>($($arg),*)
+                fn avx2$(<$gen: $bound>)?($($arg: $ty),*) $(-> $ret)? {
+                    $body::<$($gen,)? true>($($arg),*)
                 }
                 match $crate::isa::isa() {
                     // SAFETY: `isa` answers with sets that the processor was found to have.
-                    $crate::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
                     $crate::isa::Isa::Plain => {}
                 }
             }
-            $body::<{ $crate::isa::PLAIN_FMA }>($($arg),*)
+            $body::<$($gen,)? { $crate::isa::PLAIN_FMA }>($($arg),*)
         }
     };
 }

@@ -1,6 +1,8 @@
 //! The arithmetic of Penwright: matrix products and element-wise functions. The only crate with `unsafe`.
 
 mod activation;
+mod attention;
+mod bf16;
 pub mod decode;
 mod isa;
 mod lstm;
@@ -16,14 +18,19 @@ pub use activation::{
     gelu_exact, gelu_exact_backward, gelu_quick, gelu_quick_backward, relu, relu_backward, silu, silu_backward,
     tanh_of, tanh_of_backward,
 };
+pub use attention::{CausalHead, Mask};
+pub use bf16::{Bf16, Element, same_kind};
 pub use isa::{Isa, isa};
 pub use lstm::{lstm_cell, lstm_cell_backward};
 pub use mapped::Mapped;
 pub use math::{dot, exp, random, sigmoid, tanh};
-pub use matmul::{Init, Matrix, Packed, matmul, product, product_here};
+pub use matmul::{
+    Factor, Init, Matrix, Output, Packable, Packed, PackedLeft, finish, matmul, product, product_here, product_into,
+    product_of_packed, product_packed,
+};
 pub use parts::{BlockMut, Cut, Parts, blocks_mut, chunks, chunks_mut, each};
 pub use rows::{
     AdamStep, adamw, add, add_columns, causal_probabilities, causal_softmax, cross_entropy, dropout, gelu,
-    gelu_backward, layer_norm, layer_norm_backward, log_softmax, softmax_backward, sum_squares,
+    gelu_backward, layer_norm, layer_norm_backward, log_softmax, narrow, softmax_backward, sum_squares, widen,
 };
 pub use team::{run, team};

@@ -84,10 +84,10 @@ unsafe impl<'a, T: Send> Parts for ChunksMut<'a, T> {
 }
 
 /// See [`blocks_mut`].
-pub struct BlocksMut<'a> {
-    data: *mut f32,
+pub struct BlocksMut<'a, E = f32> {
+    data: *mut E,
     cut: Cut,
-    borrow: PhantomData<&'a mut [f32]>,
+    borrow: PhantomData<&'a mut [E]>,
 }
 
 /// How a row-major matrix is cut into blocks.
@@ -114,24 +114,24 @@ impl Cut {
 
 /// Blocks of a row-major matrix, row of blocks by row of blocks; those at the edges may be smaller.
 /// Panics when the slice is shorter than the matrix or the groups are not equal.
-pub fn blocks_mut(data: &mut [f32], cut: Cut) -> BlocksMut<'_> {
+pub fn blocks_mut<E: Send>(data: &mut [E], cut: Cut) -> BlocksMut<'_, E> {
     assert!(cut.block_rows > 0 && cut.block_cols > 0 && cut.groups > 0 && cut.cols.is_multiple_of(cut.groups));
     assert!(cut.rows * cut.cols <= data.len(), "matrix exceeds its slice");
     BlocksMut { data: data.as_mut_ptr(), cut, borrow: PhantomData }
 }
 
 // SAFETY: as for `ChunksMut`.
-unsafe impl Sync for BlocksMut<'_> {}
+unsafe impl<E: Send> Sync for BlocksMut<'_, E> {}
 
 // SAFETY: block i is its own rows and columns (`Cut`), inside the matrix that `blocks_mut` checked.
-unsafe impl<'a> Parts for BlocksMut<'a> {
-    type Part = BlockMut<'a>;
+unsafe impl<'a, E: Send> Parts for BlocksMut<'a, E> {
+    type Part = BlockMut<'a, E>;
 
     fn count(&self) -> usize {
         self.cut.rows.div_ceil(self.cut.block_rows) * self.cut.across()
     }
 
-    unsafe fn part(&self, i: usize) -> BlockMut<'a> {
+    unsafe fn part(&self, i: usize) -> BlockMut<'a, E> {
         let cut = &self.cut;
         let group = cut.cols / cut.groups;
         let (row, col) = (i / cut.across() * cut.block_rows, i % cut.across() * cut.block_cols);
@@ -148,26 +148,36 @@ unsafe impl<'a> Parts for BlocksMut<'a> {
 }
 
 /// A block of a row-major matrix, owned by one task: `rows × width` elements in each of `groups` groups of columns.
-pub struct BlockMut<'a> {
-    pub(crate) data: *mut f32,
+pub struct BlockMut<'a, E = f32> {
+    pub(crate) data: *mut E,
     rows: usize,
     width: usize,
     pub(crate) stride: usize,
     group: usize,
     groups: usize,
-    borrow: PhantomData<&'a mut [f32]>,
+    borrow: PhantomData<&'a mut [E]>,
 }
 
-impl BlockMut<'_> {
+impl<E> BlockMut<'_, E> {
     /// A whole row-major matrix as one block.
-    pub fn whole(data: &mut [f32], rows: usize, cols: usize) -> BlockMut<'_> {
+    pub fn whole(data: &mut [E], rows: usize, cols: usize) -> BlockMut<'_, E> {
         assert!(rows * cols <= data.len(), "matrix exceeds its slice");
         let data = data.as_mut_ptr();
         BlockMut { data, rows, width: cols, stride: cols, group: cols, groups: 1, borrow: PhantomData }
     }
 
+    /// A block of one group by its parts.
+    ///
+    /// # Safety
+    /// The rows, `stride` elements apart, lie in memory that is the caller's alone (or nobody's to write) for as long
+    /// as the block lives.
+    #[inline(always)]
+    pub(crate) unsafe fn raw<'a>(data: *mut E, rows: usize, width: usize, stride: usize) -> BlockMut<'a, E> {
+        BlockMut { data, rows, width, stride, group: width, groups: 1, borrow: PhantomData }
+    }
+
     /// The same with `groups` equal groups of columns. Panics when they are not equal.
-    pub fn grouped(data: &mut [f32], rows: usize, cols: usize, groups: usize) -> BlockMut<'_> {
+    pub fn grouped(data: &mut [E], rows: usize, cols: usize, groups: usize) -> BlockMut<'_, E> {
         assert!(groups > 0 && cols.is_multiple_of(groups), "groups are not equal");
         let block = BlockMut::whole(data, rows, cols);
         BlockMut { width: cols / groups, group: cols / groups, groups, ..block }
@@ -184,20 +194,20 @@ impl BlockMut<'_> {
     }
 
     /// One group of columns as a block of its own.
-    pub fn group(&mut self, group: usize) -> BlockMut<'_> {
+    pub fn group(&mut self, group: usize) -> BlockMut<'_, E> {
         assert!(group < self.groups);
         BlockMut { data: self.data.wrapping_add(group * self.group), groups: 1, ..*self }
     }
 
     /// Rows `first .. first + rows` as a block of their own. Panics when there are not so many.
-    pub fn rows_mut(&mut self, first: usize, rows: usize) -> BlockMut<'_> {
+    pub fn rows_mut(&mut self, first: usize, rows: usize) -> BlockMut<'_, E> {
         assert!(first + rows <= self.rows, "no such rows");
         BlockMut { data: self.data.wrapping_add(first * self.stride), rows, ..*self }
     }
 
     /// The columns of one row, in every one of `G` groups. Panics when there are not so many rows or groups.
     #[inline(always)]
-    pub fn row<const G: usize>(&mut self, row: usize) -> [&mut [f32]; G] {
+    pub fn row<const G: usize>(&mut self, row: usize) -> [&mut [E]; G] {
         assert!(row < self.rows && G <= self.groups && self.width <= self.group);
         let mut group = 0;
         [(); G].map(|()| {

@@ -1,6 +1,7 @@
 //! Passes over rows and blocks of values, each on one thread: the callers cut the work. Compiled for each
 //! instruction set ([`crate::isa`]).
 
+use crate::bf16::Element;
 use crate::isa::dispatched;
 use crate::math::{SUMS, exp_by, fma, random, sum_of, tanh_by};
 
@@ -16,21 +17,21 @@ fn add_body<const FMA: bool>(x: &mut [f32], y: &[f32]) {
 
 dispatched! {
     /// `sums[j] += Σ_rows x[row, first + j]` for a row-major matrix of `cols` columns.
-    pub fn add_columns(sums: &mut [f32], x: &[f32], cols: usize, first: usize) = add_columns_body;
+    pub fn add_columns<E: Element>(sums: &mut [f32], x: &[E], cols: usize, first: usize) = add_columns_body;
 }
 
 #[inline(always)]
-fn add_columns_body<const FMA: bool>(sums: &mut [f32], x: &[f32], cols: usize, first: usize) {
+fn add_columns_body<E: Element, const FMA: bool>(sums: &mut [f32], x: &[E], cols: usize, first: usize) {
     for (block, sums) in sums.chunks_mut(SUMS).enumerate() {
         let mut block_sums = [0.0; SUMS];
         for row in x.chunks_exact(cols) {
             let values = &row[first + block * SUMS..][..sums.len()];
-            if let Ok(values) = <&[f32; SUMS]>::try_from(values) {
+            if let Ok(values) = <&[E; SUMS]>::try_from(values) {
                 for i in 0..SUMS {
-                    block_sums[i] += values[i];
+                    block_sums[i] += values[i].get();
                 }
             } else {
-                block_sums.iter_mut().zip(values).for_each(|(s, x)| *s += x);
+                block_sums.iter_mut().zip(values).for_each(|(s, x)| *s += x.get());
             }
         }
         sums.iter_mut().zip(block_sums).for_each(|(s, x)| *s += x);
@@ -47,10 +48,22 @@ const GELU_CUBIC: f32 = 0.044_715;
 
 #[inline(always)]
 fn gelu_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        let t = tanh_by::<FMA>(GELU_SCALE * fma::<FMA>(GELU_CUBIC * x * x, x, x));
-        *y = fma::<FMA>(0.5 * x, t, 0.5 * x);
-    }
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y = gelu_of::<FMA>(x));
+}
+
+#[inline(always)]
+pub(crate) fn gelu_of<const FMA: bool>(x: f32) -> f32 {
+    let t = tanh_by::<FMA>(GELU_SCALE * fma::<FMA>(GELU_CUBIC * x * x, x, x));
+    fma::<FMA>(0.5 * x, t, 0.5 * x)
+}
+
+/// The derivative of GELU.
+#[inline(always)]
+pub(crate) fn gelu_slope<const FMA: bool>(x: f32) -> f32 {
+    let square = x * x;
+    let t = tanh_by::<FMA>(GELU_SCALE * fma::<FMA>(GELU_CUBIC * square, x, x));
+    let slope = GELU_SCALE * fma::<FMA>(3.0 * GELU_CUBIC, square, 1.0);
+    fma::<FMA>(0.5 * x * slope, fma::<FMA>(-t, t, 1.0), fma::<FMA>(0.5, t, 0.5))
 }
 
 dispatched! {
@@ -60,12 +73,7 @@ dispatched! {
 
 #[inline(always)]
 fn gelu_backward_body<const FMA: bool>(x: &[f32], d: &mut [f32]) {
-    for (d, &x) in d.iter_mut().zip(x) {
-        let square = x * x;
-        let t = tanh_by::<FMA>(GELU_SCALE * fma::<FMA>(GELU_CUBIC * square, x, x));
-        let slope = GELU_SCALE * fma::<FMA>(3.0 * GELU_CUBIC, square, 1.0);
-        *d *= fma::<FMA>(0.5 * x * slope, fma::<FMA>(-t, t, 1.0), fma::<FMA>(0.5, t, 0.5));
-    }
+    d.iter_mut().zip(x).for_each(|(d, &x)| *d *= gelu_slope::<FMA>(x));
 }
 
 /// Mean and `1 / √(variance + ε)`.
@@ -79,32 +87,38 @@ fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
 
 dispatched! {
     /// Layer normalisation of rows as wide as `gain`: `y = γ (x − mean) / √(var + ε) + β`.
-    pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32]) = layer_norm_body;
+    pub fn layer_norm<E: Element>(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, y: &mut [E]) = layer_norm_body;
 }
 
 #[inline(always)]
-fn layer_norm_body<const FMA: bool>(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32]) {
+fn layer_norm_body<E: Element, const FMA: bool>(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, y: &mut [E]) {
     let c = gain.len();
     for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
         let (mean, scale) = moments(x, epsilon);
         for (((y, x), gain), bias) in y.iter_mut().zip(x).zip(gain).zip(bias) {
-            *y = fma::<FMA>((x - mean) * scale, *gain, *bias);
+            *y = E::of(fma::<FMA>((x - mean) * scale, *gain, *bias));
         }
     }
 }
 
 dispatched! {
     /// Backward of [`layer_norm`]: adds to `dx`, and to `sums`, the gradients of γ and β, `[2, C]`.
-    pub fn layer_norm_backward(x: &[f32], gain: &[f32], epsilon: f32, dy: &[f32], dx: &mut [f32], sums: &mut [f32])
-        = layer_norm_backward_body;
+    pub fn layer_norm_backward<E: Element>(
+        x: &[f32],
+        gain: &[f32],
+        epsilon: f32,
+        dy: &[E],
+        dx: &mut [f32],
+        sums: &mut [f32],
+    ) = layer_norm_backward_body;
 }
 
 #[inline(always)]
-fn layer_norm_backward_body<const FMA: bool>(
+fn layer_norm_backward_body<E: Element, const FMA: bool>(
     x: &[f32],
     gain: &[f32],
     epsilon: f32,
-    dy: &[f32],
+    dy: &[E],
     dx: &mut [f32],
     sums: &mut [f32],
 ) {
@@ -112,16 +126,39 @@ fn layer_norm_backward_body<const FMA: bool>(
     let (dgain, dbias) = sums.split_at_mut(c);
     for ((dx, x), dy) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(dy.chunks_exact(c)) {
         let (mean, scale) = moments(x, epsilon);
-        let sum = sum_of!(|dy, gain| dy * gain, dy, gain) / c as f32;
-        let dot = sum_of!(|dy, gain, x| dy * gain * ((x - mean) * scale), dy, gain, x) / c as f32;
+        let (sum, dot) = norm_sums(x, gain, dy, mean, scale);
+        let (sum, dot) = (sum / c as f32, dot / c as f32);
         let values = dx.iter_mut().zip(x).zip(dy).zip(gain).zip(&mut *dgain).zip(&mut *dbias);
         for (((((dx, x), dy), gain), dgain), dbias) in values {
-            let normed = (x - mean) * scale;
-            *dgain = fma::<FMA>(*dy, normed, *dgain);
+            let (normed, dy) = ((x - mean) * scale, dy.get());
+            *dgain = fma::<FMA>(dy, normed, *dgain);
             *dbias += dy;
-            *dx = fma::<FMA>(scale, fma::<FMA>(*dy, *gain, -sum) - normed * dot, *dx);
+            *dx = fma::<FMA>(scale, fma::<FMA>(dy, *gain, -sum) - normed * dot, *dx);
         }
     }
+}
+
+/// `Σ dy γ` and `Σ dy γ x̂` over a row, each in partial sums of a fixed order.
+#[inline(always)]
+fn norm_sums<E: Element>(x: &[f32], gain: &[f32], dy: &[E], mean: f32, scale: f32) -> (f32, f32) {
+    let (mut sums, mut dots) = ([0.0f32; SUMS], [0.0f32; SUMS]);
+    let (xs, x_rest) = x.as_chunks::<SUMS>();
+    let (gains, gain_rest) = gain.as_chunks::<SUMS>();
+    let (dys, dy_rest) = dy.as_chunks::<SUMS>();
+    for ((x, gain), dy) in xs.iter().zip(gains).zip(dys) {
+        for i in 0..SUMS {
+            let d = dy[i].get() * gain[i];
+            sums[i] += d;
+            dots[i] += d * ((x[i] - mean) * scale);
+        }
+    }
+    let (mut sum, mut dot) = (sums.iter().sum::<f32>(), dots.iter().sum::<f32>());
+    for ((x, gain), dy) in x_rest.iter().zip(gain_rest).zip(dy_rest) {
+        let d = dy.get() * gain;
+        sum += d;
+        dot += d * ((x - mean) * scale);
+    }
+    (sum, dot)
 }
 
 /// The largest value, NaN not counted.
@@ -151,25 +188,47 @@ fn log_softmax_body<const FMA: bool>(row: &mut [f32]) {
 }
 
 dispatched! {
-    /// Replaces rows of logits, as many as targets, by their gradient `(softmax − onehot) · scale`, and returns the
-    /// sum of `−ln softmax[target]` in nats.
-    pub fn cross_entropy(rows: &mut [f32], targets: &[u32], scale: f32) -> f64 = cross_entropy_body;
+    /// Of rows of logits, as many as targets, the gradient `(softmax − onehot) · scale` to rows of `d`, which may be
+    /// longer and are filled up with zeros; returns the sum of `−ln softmax[target]` in nats. The logits are used up.
+    pub fn cross_entropy<E: Element>(rows: &mut [f32], targets: &[u32], scale: f32, d: &mut [E]) -> f64
+        = cross_entropy_body;
 }
 
 #[inline(always)]
-fn cross_entropy_body<const FMA: bool>(rows: &mut [f32], targets: &[u32], scale: f32) -> f64 {
-    let vocab = rows.len() / targets.len().max(1);
+fn cross_entropy_body<E: Element, const FMA: bool>(rows: &mut [f32], targets: &[u32], scale: f32, d: &mut [E]) -> f64 {
+    let (vocab, width) = (rows.len() / targets.len().max(1), d.len() / targets.len().max(1));
     let mut loss = 0.0;
-    for (row, &target) in rows.chunks_exact_mut(vocab.max(1)).zip(targets) {
+    for ((row, &target), d) in rows.chunks_exact_mut(vocab.max(1)).zip(targets).zip(d.chunks_exact_mut(width.max(1))) {
         let (max, logit) = (largest(row), row[target as usize]);
         row.iter_mut().for_each(|x| *x = exp_by::<FMA>(*x - max));
         let sum = sum_of!(|x| x, row);
         loss += f64::from(max - logit) + f64::from(sum).ln();
         let factor = scale / sum;
-        row.iter_mut().for_each(|x| *x *= factor);
-        row[target as usize] -= scale;
+        d.iter_mut().zip(&*row).for_each(|(d, x)| *d = E::of(*x * factor));
+        d[vocab..].fill(E::default());
+        d[target as usize] = E::of(row[target as usize] * factor - scale);
     }
     loss
+}
+
+dispatched! {
+    /// To the nearest values of another kind.
+    pub fn narrow<E: Element>(from: &[f32], to: &mut [E]) = narrow_body;
+}
+
+#[inline(always)]
+fn narrow_body<E: Element, const FMA: bool>(from: &[f32], to: &mut [E]) {
+    from.iter().zip(to).for_each(|(from, to)| *to = E::of(*from));
+}
+
+dispatched! {
+    /// To f32, exactly.
+    pub fn widen<E: Element>(from: &[E], to: &mut [f32]) = widen_body;
+}
+
+#[inline(always)]
+fn widen_body<E: Element, const FMA: bool>(from: &[E], to: &mut [f32]) {
+    from.iter().zip(to).for_each(|(from, to)| *to = from.get());
 }
 
 dispatched! {
@@ -230,11 +289,16 @@ dispatched! {
 
 #[inline(always)]
 fn dropout_body<const FMA: bool>(x: &mut [f32], key: u64, first: u64, rate: f32) {
-    let kept = 1.0 / (1.0 - rate);
     for (i, x) in x.iter_mut().enumerate() {
-        let uniform = (random(key, first + i as u64) >> 40) as i32 as f32 / (1u64 << 24) as f32;
-        *x *= if uniform < rate { 0.0 } else { kept };
+        *x *= kept(random(key, first + i as u64), rate);
     }
+}
+
+/// The factor of dropout by a random number.
+#[inline(always)]
+pub(crate) fn kept(random: u64, rate: f32) -> f32 {
+    let uniform = (random >> 40) as i32 as f32 / (1u64 << 24) as f32;
+    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
 }
 
 /// The constants of one AdamW step.
@@ -398,11 +462,14 @@ mod tests {
             with_each(|_| {
                 let exact: Vec<f64> = wide(&x).chunks(v).flat_map(softmax_exactly).collect();
                 let mut y = x.clone();
-                let loss = cross_entropy(&mut y, &targets, 0.25);
+                let mut d = vec![9.0; 3 * (v + 1)];
+                let loss = cross_entropy(&mut y, &targets, 0.25, &mut d);
                 let at = |row: usize| row * v + targets[row] as usize;
                 prop_assert_close(loss, (0..3).map(|row| -exact[at(row)].ln()).sum());
                 let hit = |i: usize| f64::from(u8::from(i == at(i / v)));
-                close("cross_entropy", &y, exact.iter().enumerate().map(|(i, p)| (p - hit(i)) * 0.25));
+                assert!(d.chunks(v + 1).all(|d| d[v] == 0.0));
+                let d: Vec<f32> = d.chunks(v + 1).flat_map(|d| &d[..v]).copied().collect();
+                close("cross_entropy", &d, exact.iter().enumerate().map(|(i, p)| (p - hit(i)) * 0.25));
                 let mut y = x[..v].to_vec();
                 log_softmax(&mut y);
                 close("log_softmax", &y, exact[..v].iter().map(|p| p.ln()));

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use penwright::model::Precision;
+use penwright::generate::Precision;
 use penwright::run::Run;
 use serde_json::json;
 

@@ -24,7 +24,7 @@ fn main() -> Result<(), Failure> {
     let inputs: Vec<u32> = texts.iter().flat_map(|text| &text[..text.len() - 1]).copied().collect();
     let targets: Vec<u32> = texts.iter().flat_map(|text| &text[1..]).copied().collect();
     let mut grads = vec![0.0; model.params().data.len()];
-    let loss = [model.train_step(&inputs, &targets, texts.len(), &mut grads, Dropout::OFF) as f32];
+    let loss = [model.train_step(&inputs, &targets, texts.len(), &mut grads, true, Dropout::OFF) as f32];
     let mut arrays = vec![("loss", vec![1], &loss[..])];
     for tensor in &model.params().tensors {
         arrays.push((&tensor.name, tensor.shape.clone(), &grads[tensor.range.clone()]));

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use penwright::model::Precision;
+use penwright::generate::Precision;
 use penwright::run::Run;
 use safetensors::tensor::{Dtype, TensorView};
 

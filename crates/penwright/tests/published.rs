@@ -120,7 +120,7 @@ fn step(model: &mut dyn Trainable, expected: &File) -> (f32, Vec<(String, Vec<f3
     let inputs: Vec<u32> = texts().flat_map(|text| &text[..shape[1] - 1]).copied().collect();
     let targets: Vec<u32> = texts().flat_map(|text| &text[1..]).copied().collect();
     let mut grads = vec![0.0; model.params().data.len()];
-    let loss = model.train_step(&inputs, &targets, shape[0], &mut grads, Dropout::OFF);
+    let loss = model.train_step(&inputs, &targets, shape[0], &mut grads, true, Dropout::OFF);
     let grads = model.params().tensors.iter().map(|t| (t.name.clone(), grads[t.range.clone()].to_vec())).collect();
     (loss as f32, grads)
 }

@@ -48,7 +48,7 @@ fn check_step(mut model: Box<dyn Trainable>, fixture: &Fixture, batch: usize) {
     let tensors = model.params().tensors.clone();
     let mut grads = vec![0.0; model.params().data.len()];
     let (tokens, targets) = (fixture.ids("input.tokens"), fixture.ids("input.targets"));
-    let loss = model.train_step(&tokens, &targets, batch, &mut grads, Dropout::OFF);
+    let loss = model.train_step(&tokens, &targets, batch, &mut grads, true, Dropout::OFF);
     close("loss", &[loss as f32], &fixture.floats("output.loss"));
     for tensor in &tensors {
         close(&tensor.name, &grads[tensor.range.clone()], &fixture.floats(&format!("grad.{}", tensor.name)));
@@ -119,7 +119,7 @@ fn lstm_equals_torch() {
         let first = fixture.ids("input.first");
         let mut carried = model.clone();
         let mut unused = vec![0.0; carried.params().data.len()];
-        carried.train_step(&first, &first, batch, &mut unused, Dropout::OFF);
+        carried.train_step(&first, &first, batch, &mut unused, true, Dropout::OFF);
         check_step(Box::new(carried), &fixture, batch);
         check_decoding(Arc::new(model), &fixture, batch, Some(first));
     }

@@ -214,7 +214,7 @@ impl Train {
             None => None,
         };
         let precision = match self.precision {
-            Some(PrecisionName::Bf16) => return unsupported("precision", "bf16", "auto or f32"),
+            Some(PrecisionName::Bf16) => Some(Precision::Bf16),
             Some(PrecisionName::Auto) => Some(Precision::Auto),
             Some(PrecisionName::F32) => Some(Precision::F32),
             None => None,

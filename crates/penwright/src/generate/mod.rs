@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::model::{LanguageModel, Session};
-pub use crate::model::Precision;
+pub use crate::model::DecodePrecision as Precision;
 use crate::tokenizer::{DecodeStream, Tokenizer};
 use ending::Ending;
 use sampling::Sampler;

@@ -1,7 +1,7 @@
 //! The non-linearity of GPT-2's wide layer: GELU in its tanh form (Hendrycks and Gimpel 2016),
 //! `½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, and what other configurations name instead.
 
-use penwright_kernels::{self as kernels, chunks, chunks_mut, each};
+use penwright_kernels::{self as kernels, Factor, chunks, chunks_mut, each};
 use serde::{Deserialize, Serialize};
 
 use super::TASK;
@@ -52,7 +52,7 @@ impl Activation {
     }
 
     /// y = f(x).
-    pub fn forward(self, x: &[f32], y: &mut [f32]) {
+    pub fn forward<E: Factor>(self, x: &[E], y: &mut [E]) {
         let pass = match self {
             Activation::GeluNew => kernels::gelu,
             Activation::Gelu => kernels::gelu_exact,
@@ -61,11 +61,19 @@ impl Activation {
             Activation::Silu => kernels::silu,
             Activation::Tanh => kernels::tanh_of,
         };
-        each((chunks_mut(y, TASK), chunks(x, TASK)), |_, (y, x)| pass(x, y));
+        each((chunks_mut(y, TASK), chunks(x, TASK)), |_, (y, x)| {
+            let (mut wide, mut out) = ([0.0; PART], [0.0; PART]);
+            for (x, y) in x.chunks(PART).zip(y.chunks_mut(PART)) {
+                let (wide, out) = (&mut wide[..x.len()], &mut out[..x.len()]);
+                kernels::widen(x, wide);
+                pass(wide, out);
+                kernels::narrow(out, y);
+            }
+        });
     }
 
     /// `d` holds dy and becomes dx.
-    pub fn backward(self, x: &[f32], d: &mut [f32]) {
+    pub fn backward<E: Factor>(self, x: &[E], d: &mut [E]) {
         let pass = match self {
             Activation::GeluNew => kernels::gelu_backward,
             Activation::Gelu => kernels::gelu_exact_backward,
@@ -74,6 +82,18 @@ impl Activation {
             Activation::Silu => kernels::silu_backward,
             Activation::Tanh => kernels::tanh_of_backward,
         };
-        each((chunks_mut(d, TASK), chunks(x, TASK)), |_, (d, x)| pass(x, d));
+        each((chunks_mut(d, TASK), chunks(x, TASK)), |_, (d, x)| {
+            let (mut wide, mut slope) = ([0.0; PART], [0.0; PART]);
+            for (x, d) in x.chunks(PART).zip(d.chunks_mut(PART)) {
+                let (wide, slope) = (&mut wide[..x.len()], &mut slope[..x.len()]);
+                kernels::widen(x, wide);
+                kernels::widen(d, slope);
+                pass(wide, slope);
+                kernels::narrow(slope, d);
+            }
+        });
     }
 }
+
+/// Values that are f32 at once.
+const PART: usize = 512;

@@ -1,16 +1,93 @@
-//! Softmax and cross-entropy.
+//! The output layer with softmax and cross-entropy. Logits are there for some rows at a time; what is kept of all is
+//! their gradient, in the kind of number that products multiply.
 
-use penwright_kernels::{self as kernels, chunks, chunks_mut, each};
+use penwright_kernels::{self as kernels, Factor, Init, Matrix, Output, Packed, chunks, chunks_mut, each};
+use penwright_kernels::{product_into, product_packed};
 
-use super::CHUNK;
+use super::{CHUNK, Layout, Linear, add_rows};
 
 pub use penwright_kernels::log_softmax;
 
-/// Replaces logits `[rows, V]` by their gradient `(softmax − onehot) · scale` and returns the sum over the rows
-/// of `−ln softmax[target]`, in nats. `losses` is working memory.
-pub fn cross_entropy(logits: &mut [f32], targets: &[u32], vocab: usize, scale: f32, losses: &mut Vec<f64>) -> f64 {
-    losses.resize(targets.len().div_ceil(CHUNK), 0.0);
-    let parts = (chunks_mut(logits, vocab * CHUNK), chunks(targets, CHUNK), chunks_mut(losses, 1));
-    each(parts, |_, (rows, targets, loss)| loss[0] = kernels::cross_entropy(rows, targets, scale));
-    losses.iter().sum() // in the order of the rows, whichever thread computed them
+/// Logits that are there at once, at least for [`ROWS`] rows.
+const LOGITS: usize = 1 << 22;
+const ROWS: usize = 128;
+
+/// Working memory of the output layer, and the gradient of the logits between its two halves.
+pub(crate) struct OutputLayer<E: Factor> {
+    /// The weight, for the logits and then for the gradient of the input.
+    packed: Packed<E>,
+    logits: Vec<f32>,
+    /// `[rows, V]`, each row filled up with zeros to whole groups of the inner product.
+    d: Vec<E>,
+    losses: Vec<f64>,
+}
+
+impl<E: Factor> Default for OutputLayer<E> {
+    fn default() -> Self {
+        OutputLayer { packed: Packed::default(), logits: Vec::new(), d: Vec::new(), losses: Vec::new() }
+    }
+}
+
+/// A copy begins empty.
+impl<E: Factor> Clone for OutputLayer<E> {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl<E: Factor> OutputLayer<E> {
+    /// The sum over the rows of `−ln softmax(x W + b)[target]`, in nats; keeps the gradient `(softmax − onehot) · scale`
+    /// of the logits. x is `[rows, inputs]`, as many rows as targets.
+    pub(crate) fn loss(&mut self, layer: &Linear, params: &[f32], x: &[E], targets: &[u32], scale: f32) -> f64 {
+        let (vocab, inputs) = (layer.outputs, layer.inputs);
+        let (width, rows) = (vocab.next_multiple_of(E::GROUP), targets.len());
+        let at_once = (LOGITS / vocab).max(ROWS).next_multiple_of(CHUNK).min(rows);
+        self.packed.pack(layer.matrix(params));
+        self.d.resize(rows * width, E::default());
+        self.logits.resize(at_once * vocab, 0.0);
+        self.losses.resize(rows.div_ceil(CHUNK), 0.0);
+        for first in (0..rows).step_by(at_once.max(1)) {
+            let n = at_once.min(rows - first);
+            let logits = &mut self.logits[..n * vocab];
+            let init = layer.bias_of(params).map_or(Init::Zero, Init::Bias);
+            let x = Matrix::new(&x[first * inputs..], n, inputs);
+            product_packed(Output::Sums { c: logits, init }, x, &self.packed);
+            let parts = (
+                chunks_mut(logits, CHUNK * vocab),
+                chunks_mut(&mut self.d[first * width..], CHUNK * width),
+                chunks(&targets[first..first + n], CHUNK),
+                chunks_mut(&mut self.losses[first / CHUNK..], 1),
+            );
+            each(parts, |_, (logits, d, targets, loss)| loss[0] = kernels::cross_entropy(logits, targets, scale, d));
+        }
+        self.losses.iter().sum() // in the order of the rows, whichever thread computed them
+    }
+
+    /// The gradient of the input; and those of the weight and bias where they are trained, the weight's overwritten
+    /// where it is `fresh`.
+    pub(crate) fn backward(
+        &mut self,
+        layer: &Linear,
+        params: &[f32],
+        grads: Option<(&mut [f32], bool)>,
+        x: &[E],
+        dx: &mut [E],
+    ) {
+        let (vocab, width) = (layer.outputs, layer.outputs.next_multiple_of(E::GROUP));
+        let rows = self.d.len() / width;
+        self.packed.pack(layer.matrix(params).t());
+        product_packed(Output::Rounded { c: dx, bias: None }, Matrix::new(&self.d, rows, width), &self.packed);
+        let Some((grads, fresh)) = grads else { return };
+        let d = Matrix::strided(&self.d, rows, vocab, width);
+        let x = Matrix::new(x, rows, layer.inputs);
+        let init = if fresh { Init::Zero } else { Init::Add };
+        let output = Output::<E>::sums(&mut grads[layer.weight.clone()], init);
+        match layer.layout {
+            Layout::InOut => product_into(output, x.t(), d),
+            Layout::OutIn => product_into(output, d.t(), x),
+        }
+        if let Some(bias) = &layer.bias {
+            add_rows(&mut grads[bias.clone()], &self.d, width);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Dropout (Srivastava et al. 2014) with counter-based random numbers: the mask of an element depends on the
 //! seed, the step, the place and the index alone, so it is never stored and is the same for any threads.
 
-use penwright_kernels::{self as kernels, chunks, chunks_mut, each};
+use penwright_kernels::{self as kernels, Factor, chunks, chunks_mut, each};
 
 use super::TASK;
 
@@ -47,20 +47,30 @@ impl Dropout {
         }
     }
 
-    /// `y ← dropout(y) + x`: the end of a residual branch.
-    pub(crate) fn residual(self, y: &mut [f32], x: &[f32]) {
-        each((chunks_mut(y, TASK), chunks(x, TASK)), |task, (y, x)| {
-            self.apply_here(y, task * TASK);
-            kernels::add(y, x);
-        });
+    /// Key and rate, for passes that apply the mask themselves; none when dropout is off.
+    pub(crate) fn mask(self) -> Option<(u64, f32)> {
+        self.is_on().then_some((self.key, self.rate))
     }
 
-    /// The gradient `d` with the mask applied: `d` itself when dropout is off, else a copy in `memory`.
-    pub(crate) fn masked<'a>(self, d: &'a [f32], memory: &'a mut [f32]) -> &'a [f32] {
-        if !self.is_on() {
-            return d;
+    /// The gradient `d` with the mask applied, in the kind of number E: `d` itself when it is that already and dropout
+    /// is off, else a copy in `memory`, which is as long.
+    pub(crate) fn masked<'a, E: Factor>(self, d: &'a [f32], memory: &'a mut Vec<E>) -> &'a [E] {
+        if let Some(same) = kernels::same_kind(d).filter(|_| !self.is_on()) {
+            return same;
         }
-        self.copy(d, memory);
+        memory.resize(d.len(), E::default());
+        each((chunks_mut(memory, TASK), chunks(d, TASK)), |task, (memory, d)| {
+            if !self.is_on() {
+                return kernels::narrow(d, memory);
+            }
+            let mut part = [0.0; PART];
+            for (i, (memory, d)) in memory.chunks_mut(PART).zip(d.chunks(PART)).enumerate() {
+                let part = &mut part[..d.len()];
+                part.copy_from_slice(d);
+                self.apply_here(part, task * TASK + i * PART);
+                kernels::narrow(part, memory);
+            }
+        });
         memory
     }
 
@@ -72,3 +82,6 @@ impl Dropout {
         });
     }
 }
+
+/// Values that are copied at once.
+const PART: usize = 512;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use penwright_kernels::{self as kernels, chunks, chunks_mut, each};
+use penwright_kernels::{self as kernels, Factor, chunks, chunks_mut, each};
 
 use super::CHUNK;
 
@@ -19,7 +19,7 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// x, y: `[rows, C]`.
-    pub fn forward(&self, params: &[f32], x: &[f32], y: &mut [f32]) {
+    pub fn forward<E: Factor>(&self, params: &[f32], x: &[f32], y: &mut [E]) {
         let (gain, bias) = (&params[self.gain.clone()], &params[self.bias.clone()]);
         let task = gain.len() * CHUNK;
         each((chunks_mut(y, task), chunks(x, task)), |_, (y, x)| kernels::layer_norm(x, gain, bias, self.epsilon, y));
@@ -27,12 +27,12 @@ impl LayerNorm {
 
     /// Adds to `dx` (the residual path already lies there) and to the gradients, where there are any; statistics are
     /// recomputed. `sums` is working memory: each task's part of dγ and dβ, added up in the order of the rows.
-    pub fn backward_add(
+    pub fn backward_add<E: Factor>(
         &self,
         params: &[f32],
         grads: Option<&mut [f32]>,
         x: &[f32],
-        dy: &[f32],
+        dy: &[E],
         dx: &mut [f32],
         sums: &mut Vec<f32>,
     ) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use penwright_kernels::{self as kernels, Init, Matrix, chunks_mut, each, matmul, product};
+use penwright_kernels::{self as kernels, Factor, Init, Matrix, Output, chunks_mut, each, product_into};
 
 /// How a weight matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,34 +38,43 @@ impl Linear {
         }
     }
 
+    /// The bias, if there is one.
+    pub(crate) fn bias_of<'a>(&self, params: &'a [f32]) -> Option<&'a [f32]> {
+        self.bias.clone().map(|bias| &params[bias])
+    }
+
+    /// `x W` in the kind of number E, and what becomes of it; x `[rows, inputs]`.
+    pub(crate) fn product<E: Factor>(&self, params: &[f32], x: &[E], rows: usize, output: Output<'_, E>) {
+        product_into(output, Matrix::new(x, rows, self.inputs), self.matrix(params));
+    }
+
     /// `y = x W + b`; x `[rows, inputs]`, y `[rows, outputs]`.
-    pub fn forward(&self, params: &[f32], x: &[f32], y: &mut [f32], rows: usize) {
-        let init = self.bias.clone().map_or(Init::Zero, |bias| Init::Bias(&params[bias]));
-        product(y, init, Matrix::new(x, rows, self.inputs), self.matrix(params));
+    pub fn forward<E: Factor>(&self, params: &[f32], x: &[E], y: &mut [E], rows: usize) {
+        self.product(params, x, rows, Output::Rounded { c: y, bias: self.bias_of(params) });
     }
 
-    /// `dx = dy Wᵀ`.
-    pub fn backward_input(&self, params: &[f32], dy: &[f32], dx: &mut [f32], rows: usize) {
-        matmul(dx, false, Matrix::new(dy, rows, self.outputs), self.matrix(params).t());
+    /// `dy Wᵀ`, and what becomes of it; dy `[rows, outputs]`.
+    pub(crate) fn product_back<E: Factor>(&self, params: &[f32], dy: &[E], rows: usize, output: Output<'_, E>) {
+        product_into(output, Matrix::new(dy, rows, self.outputs), self.matrix(params).t());
     }
 
-    /// `dW += xᵀ dy`, `db += Σ_rows dy`.
-    pub fn backward_params(&self, grads: &mut [f32], x: &[f32], dy: &[f32], rows: usize) {
+    /// `dW += xᵀ dy`, `db += Σ_rows dy`; the weight's gradient is overwritten where it is `fresh`.
+    pub fn backward_params<E: Factor>(&self, grads: &mut [f32], x: &[E], dy: &[E], rows: usize, fresh: bool) {
         let (x, dym) = (Matrix::new(x, rows, self.inputs), Matrix::new(dy, rows, self.outputs));
-        let dw = &mut grads[self.weight.clone()];
+        let init = if fresh { Init::Zero } else { Init::Add };
+        let output = Output::<E>::sums(&mut grads[self.weight.clone()], init);
         match self.layout {
-            Layout::InOut => matmul(dw, true, x.t(), dym),
-            Layout::OutIn => matmul(dw, true, dym.t(), x),
+            Layout::InOut => product_into(output, x.t(), dym),
+            Layout::OutIn => product_into(output, dym.t(), x),
         }
         if let Some(bias) = &self.bias {
-            add_rows(&mut grads[bias.clone()], &dy[..rows * self.outputs]);
+            add_rows(&mut grads[bias.clone()], &dy[..rows * self.outputs], self.outputs);
         }
     }
 }
 
-/// `sums += Σ_rows x`, for x `[rows, sums.len()]`.
-pub(crate) fn add_rows(sums: &mut [f32], x: &[f32]) {
+/// `sums += Σ_rows x`, for x of rows `width` long, of which the first `sums.len()` count.
+pub(crate) fn add_rows<E: Factor>(sums: &mut [f32], x: &[E], width: usize) {
     const COLS: usize = 64;
-    let cols = sums.len();
-    each(chunks_mut(sums, COLS), |i, sums| kernels::add_columns(sums, x, cols, i * COLS));
+    each(chunks_mut(sums, COLS), |i, sums| kernels::add_columns(sums, x, width, i * COLS));
 }

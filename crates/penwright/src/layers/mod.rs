@@ -15,7 +15,8 @@ mod lstm_cell;
 
 pub use activation::Activation;
 pub use attention::Attention;
-pub use cross_entropy::{cross_entropy, log_softmax};
+pub(crate) use cross_entropy::OutputLayer;
+pub use cross_entropy::log_softmax;
 pub use dropout::{Dropout, random};
 pub(crate) use embedding::{embed, embed_backward};
 pub use layer_norm::LayerNorm;

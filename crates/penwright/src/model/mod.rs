@@ -1,7 +1,9 @@
 //! The models, behind one trait: generation, evaluation, comparison and serving are written once against it.
 
+use std::any::Any;
 use std::sync::Arc;
 
+use penwright_kernels::{Isa, chunks, chunks_mut, each, isa};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -14,7 +16,7 @@ mod params;
 #[cfg(test)]
 mod tests;
 
-pub use decode::Precision;
+pub use decode::DecodePrecision;
 pub use gpt2::{Frozen, Gpt2, Gpt2Config, Lora, LoraConfig, Tuning};
 pub use lstm::{Lstm, LstmConfig};
 pub use ngram::{MAX_ORDER, Ngram, NgramConfig};
@@ -70,7 +72,7 @@ pub trait LanguageModel: Send + Sync {
     /// Number of parameters (for an n-gram model, of stored counts).
     fn num_params(&self) -> u64;
 
-    /// Starts a decoding session of `streams` independent texts, all empty, in [`Precision::Auto`].
+    /// Starts a decoding session of `streams` independent texts, all empty, in [`DecodePrecision::Auto`].
     ///
     /// # Errors
     /// When its memory cannot be had.
@@ -81,7 +83,7 @@ pub trait LanguageModel: Send + Sync {
     ///
     /// # Errors
     /// When the memory for the weights cannot be had.
-    fn with_precision(self: Arc<Self>, precision: Precision) -> Result<Arc<dyn LanguageModel>>;
+    fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>>;
 
     /// Scores `tokens[1..]`, each given all before it; `tokens[0]` is context only (the end-of-text token).
     ///
@@ -108,10 +110,20 @@ pub trait Trainable: LanguageModel {
     fn params_mut(&mut self) -> &mut Params;
 
     /// Forward and backward over `batch` texts of `tokens.len() / batch` tokens each: adds the gradients of the
-    /// mean loss to `grads` and returns that loss in nats a token. A recurrent model carries its state on from
+    /// mean loss to `grads`, or overwrites what was there when they are `fresh`, and returns that loss in nats a token. A recurrent model carries its state on from
     /// the call before (the streams continue) until [`Trainable::reset_stream`].
-    fn train_step(&mut self, tokens: &[u32], targets: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout)
-    -> f64;
+    fn train_step(
+        &mut self,
+        tokens: &[u32],
+        targets: &[u32],
+        batch: usize,
+        grads: &mut [f32],
+        fresh: bool,
+        dropout: Dropout,
+    ) -> f64;
+
+    /// Chooses what training and validation multiply.
+    fn set_precision(&mut self, precision: Precision);
 
     /// Whether a step keeps little of what it computes for the backward and computes the rest once more: less memory,
     /// more time, the same results. Without effect on a model that cannot.
@@ -148,8 +160,13 @@ pub trait Trainable: LanguageModel {
 /// # Errors
 /// As [`LanguageModel::score`].
 pub fn mean_score(model: &dyn LanguageModel, tokens: &[u32], stride: Option<usize>) -> Result<(f64, f64)> {
+    mean_of(|sink| model.score(tokens, stride, sink))
+}
+
+/// The same of scores by any way.
+fn mean_of(score: impl FnOnce(&mut dyn FnMut(&[TokenScore]) -> Result<()>) -> Result<()>) -> Result<(f64, f64)> {
     let (mut nats, mut hits, mut count) = (0.0, 0usize, 0usize);
-    model.score(tokens, stride, &mut |scores| {
+    score(&mut |scores| {
         for score in scores {
             nats -= f64::from(score.log_prob);
             hits += usize::from(score.top1);
@@ -161,6 +178,45 @@ pub fn mean_score(model: &dyn LanguageModel, tokens: &[u32], stride: Option<usiz
     Ok((nats / count, hits as f64 / count))
 }
 
+/// What training multiplies. Weights, moments, norms, softmax and all sums are f32 in either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32.
+    #[default]
+    F32,
+    /// bfloat16, twice as fast where the processor multiplies it.
+    Bf16,
+}
+
+impl Precision {
+    /// The faster one on this processor.
+    pub fn fastest() -> Self {
+        if isa() == Isa::Avx512Bf16 { Precision::Bf16 } else { Precision::F32 }
+    }
+}
+
+/// Working memory of a model, of whichever kind of number it was last; a copy begins empty.
+#[derive(Default)]
+struct Memory(Option<Box<dyn Any + Send + Sync>>);
+
+impl Memory {
+    /// Takes the memory out, new if it is of another kind.
+    fn take<T: Any + Default>(&mut self) -> Box<T> {
+        self.0.take().and_then(|memory| (memory as Box<dyn Any>).downcast().ok()).unwrap_or_default()
+    }
+
+    fn keep<T: Any + Send + Sync>(&mut self, memory: Box<T>) {
+        self.0 = Some(memory);
+    }
+}
+
+impl Clone for Memory {
+    fn clone(&self) -> Self {
+        Memory::default()
+    }
+}
+
 fn check_tokens(tokens: &[u32], vocab: usize) -> Result<()> {
     match tokens.iter().find(|&&t| t as usize >= vocab) {
         Some(t) => {
@@ -170,17 +226,19 @@ fn check_tokens(tokens: &[u32], vocab: usize) -> Result<()> {
     }
 }
 
-/// Turns rows of logits into scores of the targets.
+/// Turns rows of logits into scores of the targets, on all threads.
 fn scores_of(logits: &mut [f32], targets: &[u32], vocab: usize) -> Vec<TokenScore> {
-    logits
-        .chunks_exact_mut(vocab)
-        .zip(targets)
-        .map(|(row, &target)| {
+    const ROWS: usize = 8;
+    let mut scores = vec![TokenScore { log_prob: 0.0, top1: false }; targets.len()];
+    let parts = (chunks_mut(logits, ROWS * vocab), chunks(targets, ROWS), chunks_mut(&mut scores, ROWS));
+    each(parts, |_, (logits, targets, scores)| {
+        for ((row, &target), score) in logits.chunks_exact_mut(vocab).zip(targets).zip(scores) {
             crate::layers::log_softmax(row);
             let log_prob = row[target as usize];
-            TokenScore { log_prob, top1: row.iter().all(|&x| x <= log_prob) }
-        })
-        .collect()
+            *score = TokenScore { log_prob, top1: row.iter().all(|&x| x <= log_prob) };
+        }
+    });
+    scores
 }
 
 /// The state of several texts being written at once (recurrent states, or key–value caches).

@@ -5,7 +5,7 @@ use super::*;
 
 fn gradients_equal_differences<M: Trainable + Clone>(model: &M, dropout: Dropout) {
     let (tokens, targets) = ([1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 0]);
-    let loss = |model: &M, grads: &mut [f32]| model.clone().train_step(&tokens, &targets, 2, grads, dropout);
+    let loss = |model: &M, grads: &mut [f32]| model.clone().train_step(&tokens, &targets, 2, grads, false, dropout);
     let mut grads = vec![0.0; model.params().data.len()];
     loss(model, &mut grads);
     let mut largest = 0.0;
@@ -48,6 +48,6 @@ fn gpt2_with_dropout() {
     let dropout = Dropout::new(0.3, 1, 2);
     gradients_equal_differences(&model, dropout);
     let mut grads = vec![0.0; model.params().data.len()];
-    let mut loss = |dropout| model.clone().train_step(&[1, 2, 3], &[2, 3, 4], 1, &mut grads, dropout);
+    let mut loss = |dropout| model.clone().train_step(&[1, 2, 3], &[2, 3, 4], 1, &mut grads, false, dropout);
     assert!(loss(dropout) != loss(Dropout::OFF));
 }

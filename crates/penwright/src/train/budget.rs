@@ -19,6 +19,7 @@ pub(super) fn measure(start: &Start, data: &Data, options: &TrainOptions) -> Res
     start.check_memory(options)?;
     let mut model = start.build(options.seed)?;
     model.checkpoint_activations(options.checkpoint_activations);
+    model.set_precision(options.precision);
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let mut grads = vec![0.0; model.params().data.len()];
     let (mut inputs, mut targets, mut best) = (Vec::new(), Vec::new(), Duration::MAX);
@@ -26,7 +27,7 @@ pub(super) fn measure(start: &Start, data: &Data, options: &TrainOptions) -> Res
         let began = Instant::now();
         batches.get(step, &mut inputs, &mut targets);
         let dropout = Dropout::new(options.dropout, options.seed, step);
-        model.train_step(&inputs, &targets, options.batch, &mut grads, dropout);
+        model.train_step(&inputs, &targets, options.batch, &mut grads, true, dropout);
         best = best.min(began.elapsed());
     }
     Ok(best * options.accumulate as u32)

@@ -75,11 +75,6 @@ impl AdamW {
     }
 }
 
-/// Sets the gradients of what is trained to zero; memory of the rest is never touched.
-pub(super) fn clear(grads: &mut [f32], trained: &[Range<usize>]) {
-    team(|| trained.iter().for_each(|range| each(chunks_mut(&mut grads[range.clone()], TASK), |_, g| g.fill(0.0))));
-}
-
 /// The Euclidean norm of all gradients, summed in a fixed order.
 pub fn global_norm(grads: &[f32]) -> f32 {
     let mut sums = vec![0.0; grads.len().div_ceil(TASK)];

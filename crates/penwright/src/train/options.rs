@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Schedule;
+use crate::model::Precision;
 use crate::{Error, Result};
 
 /// How long to train.
@@ -55,6 +56,9 @@ pub struct TrainOptions {
     pub clip: f32,
     /// Dropout rate.
     pub dropout: f32,
+    /// What products multiply.
+    #[serde(default)]
+    pub precision: Precision,
     /// Seed of weights, batches and dropout.
     pub seed: u64,
     /// Steps between validations; `None` leaves it to the length and [`evals`](Self::evals).
@@ -99,6 +103,7 @@ impl Default for TrainOptions {
             evals: 20,
             sample_every: Some(0),
             patience: None,
+            precision: Precision::F32,
             checkpoint_activations: false,
             checkpoint_every: checkpoint_every(),
             resume: false,

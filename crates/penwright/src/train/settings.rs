@@ -10,7 +10,7 @@ use super::defaults::{self, TUNING_EVALS};
 use super::{Length, Schedule, TrainOptions};
 use crate::corpus::{self, ReadOptions};
 use crate::files::write;
-use crate::model::{Gpt2Config, LoraConfig, LstmConfig, ModelKind, NgramConfig};
+use crate::model::{self, Gpt2Config, LoraConfig, LstmConfig, ModelKind, NgramConfig};
 use crate::run::ModelConfig;
 use crate::tokenizer::Level;
 use crate::{Error, Result};
@@ -31,11 +31,24 @@ pub enum Optimizer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// The best that the processor has; f32 in this version.
+    /// bfloat16 where the processor multiplies it, else f32.
     #[default]
     Auto,
     /// 32-bit floating point.
     F32,
+    /// bfloat16 products on f32 weights; slow where the processor has no instructions for it.
+    Bf16,
+}
+
+impl Precision {
+    /// What it means on this processor.
+    fn choose(self) -> model::Precision {
+        match self {
+            Precision::Auto => model::Precision::fastest(),
+            Precision::F32 => model::Precision::F32,
+            Precision::Bf16 => model::Precision::Bf16,
+        }
+    }
 }
 
 /// The settings of a run. What is `None` takes the default of the model's family; the names in a file are those of
@@ -353,6 +366,7 @@ impl Settings {
             sample_every: self.sample_every,
             patience: self.patience,
             evals: if self.from.is_some() { TUNING_EVALS } else { defaults.evals },
+            precision: self.precision.unwrap_or_default().choose(),
             checkpoint_activations: self.checkpoint_activations.unwrap_or(false),
             checkpoint_every: self.checkpoint_every.unwrap_or(defaults.checkpoint_every),
             resume: false,

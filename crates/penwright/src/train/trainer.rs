@@ -1,13 +1,11 @@
 //! The training loop.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Progress};
 use super::metrics::{Metrics, write_samples};
-use super::optimizer::clear;
 use super::{AdamW, Batches, Data, Event, Start, TrainOptions, global_norm};
 use crate::formats::peft;
 use crate::generate::{GenerateOptions, Length as TextLength, Sampling, generate};
@@ -61,6 +59,7 @@ pub fn train(
     start.check_memory(options)?;
     let mut model = start.build(options.seed)?;
     model.checkpoint_activations(options.checkpoint_activations);
+    model.set_precision(options.precision);
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let mut optimizer = AdamW::new(model.params());
     let fingerprint = fingerprint(start, options, data);
@@ -77,7 +76,6 @@ pub fn train(
     let metrics = Metrics::open(out, progress.metrics)?;
     let grads = vec![0.0; model.params().data.len()];
     let trainer = Trainer {
-        trained: model.params().trained(),
         start,
         model,
         optimizer,
@@ -174,7 +172,6 @@ pub(super) struct Trainer<'a> {
     model: Box<dyn Trainable>,
     optimizer: AdamW,
     grads: Vec<f32>,
-    trained: Vec<Range<usize>>,
     batches: Batches<'a>,
     pub(super) options: &'a TrainOptions,
     pub(super) data: &'a Data,
@@ -290,7 +287,6 @@ impl Trainer<'_> {
         let (options, step) = (self.options, self.progress.step);
         let (mut inputs, mut targets) = (Vec::new(), Vec::new());
         let mut loss = 0.0;
-        clear(&mut self.grads, &self.trained);
         for part in 0..options.accumulate as u64 {
             let batch = step * options.accumulate as u64 + part;
             for stream in (0..options.batch).filter(|&b| self.batches.begins(batch, b)) {
@@ -298,7 +294,7 @@ impl Trainer<'_> {
             }
             self.batches.get(batch, &mut inputs, &mut targets);
             let dropout = Dropout::new(options.dropout, options.seed, batch);
-            loss += self.model.train_step(&inputs, &targets, options.batch, &mut self.grads, dropout);
+            loss += self.model.train_step(&inputs, &targets, options.batch, &mut self.grads, part == 0, dropout);
         }
         let parts = options.accumulate as f32;
         let (loss, norm) = (loss / f64::from(parts), global_norm(&self.grads) / parts);

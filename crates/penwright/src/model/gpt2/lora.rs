@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use penwright_kernels::{Init, Matrix, chunks_mut, each, product};
+use penwright_kernels::{Factor, Init, Matrix, Output, chunks_mut, each, finish, product, product_into};
 use serde::{Deserialize, Serialize};
 
 use super::{Block, Gpt2, Gpt2Config};
@@ -216,9 +216,9 @@ impl Narrow<'_> {
     }
 
     /// `u = s x Aᵀ`, `[rows, r]`.
-    fn narrow(&self, x: &[f32], u: &mut Vec<f32>, rows: usize) {
+    fn narrow<E: Factor>(&self, x: &[E], u: &mut Vec<f32>, rows: usize) {
         u.resize(rows * self.rank, 0.0);
-        product(u, Init::Zero, Matrix::new(x, rows, self.inputs), self.a().t());
+        product_into(Output::<E>::sums(u, Init::Zero), Matrix::new(x, rows, self.inputs), self.a().t());
         scale(u, self.scale);
     }
 }
@@ -227,28 +227,39 @@ fn scale(x: &mut [f32], factor: f32) {
     each(chunks_mut(x, crate::layers::TASK), |_, x| x.iter_mut().for_each(|x| *x *= factor));
 }
 
-/// Working memory of the adapters: `u` and its gradient.
+/// Working memory of the adapters: `u` and its gradient, and a layer's sums before anything becomes of them.
 #[derive(Clone, Default)]
 pub(super) struct LoraMemory {
     u: Vec<f32>,
     du: Vec<f32>,
+    sums: Vec<f32>,
 }
 
 impl Gpt2 {
-    /// `y = x W + b`, and what an adapter adds.
-    pub(super) fn linear(
+    /// The bias of a block's linear layer.
+    pub(super) fn bias(&self, (layer, part): (usize, Part)) -> Option<&[f32]> {
+        part.of(&self.blocks[layer]).bias_of(&self.params.data)
+    }
+
+    /// `x W` with what an adapter adds, and what becomes of it.
+    pub(super) fn linear<E: Factor>(
         &self,
         (layer, part): (usize, Part),
-        x: &[f32],
-        y: &mut [f32],
+        x: &[E],
+        output: Output<'_, E>,
         rows: usize,
         memory: &mut LoraMemory,
     ) {
-        part.of(&self.blocks[layer]).forward(&self.params.data, x, y, rows);
-        if let Some(narrow) = self.lora.as_ref().and_then(|lora| lora.adapter(layer, part)) {
-            narrow.narrow(x, &mut memory.u, rows);
-            product(y, Init::Add, Matrix::new(&memory.u, rows, narrow.rank), narrow.b().t());
-        }
+        let linear = part.of(&self.blocks[layer]);
+        let Some(narrow) = self.lora.as_ref().and_then(|lora| lora.adapter(layer, part)) else {
+            return linear.product(&self.params.data, x, rows, output);
+        };
+        narrow.narrow(x, &mut memory.u, rows);
+        memory.sums.resize(rows * linear.outputs, 0.0);
+        linear.product(&self.params.data, x, rows, Output::sums(&mut memory.sums, Init::Zero));
+        let u = Matrix::new(&memory.u, rows, narrow.rank);
+        product_into(Output::<E>::sums(&mut memory.sums, Init::Add), u, narrow.b().t());
+        finish(output, &mut memory.sums, rows, linear.outputs);
     }
 
     /// A matrix with its adapter's product added, if it has one.
@@ -259,36 +270,40 @@ impl Gpt2 {
         Some(weight)
     }
 
-    /// Adds the gradients of the layer's parameters, or of its adapter alone, and sets `dx`.
-    pub(super) fn linear_backward(
+    /// Adds the gradients of the layer's parameters, or of its adapter alone (the weight's is overwritten where it is
+    /// `fresh`); `output` takes the gradient of x.
+    pub(super) fn linear_backward<E: Factor>(
         &self,
         (layer, part): (usize, Part),
-        grads: &mut [f32],
-        (x, dy): (&[f32], &[f32]),
-        dx: &mut [f32],
+        (grads, fresh): (&mut [f32], bool),
+        (x, dy): (&[E], &[E]),
+        output: Output<'_, E>,
         memory: &mut LoraMemory,
     ) {
         let (linear, p) = (part.of(&self.blocks[layer]), &self.params.data);
         let rows = dy.len() / linear.outputs;
         debug_assert_eq!(linear.layout, Layout::InOut);
-        let Some(lora) = &self.lora else {
-            if !self.is_frozen(layer) {
-                linear.backward_params(grads, x, dy, rows);
+        let narrow = self.lora.as_ref().and_then(|lora| lora.adapter(layer, part));
+        let Some(narrow) = narrow else {
+            if self.lora.is_none() && !self.is_frozen(layer) {
+                linear.backward_params(grads, x, dy, rows, fresh);
             }
-            return linear.backward_input(p, dy, dx, rows);
+            return linear.product_back(p, dy, rows, output);
         };
-        linear.backward_input(p, dy, dx, rows);
-        let Some(narrow) = lora.adapter(layer, part) else { return };
-        let LoraMemory { u, du } = memory;
+        let LoraMemory { u, du, sums: wide } = memory;
+        wide.resize(rows * linear.inputs, 0.0);
+        linear.product_back(p, dy, rows, Output::<E>::sums(wide, Init::Zero));
         narrow.narrow(x, u, rows);
         let (xm, dym) = (Matrix::new(x, rows, narrow.inputs), Matrix::new(dy, rows, narrow.outputs));
-        product(&mut grads[narrow.adapter.b.clone()], Init::Add, dym.t(), Matrix::new(u, rows, narrow.rank));
+        let db = &mut grads[narrow.adapter.b.clone()];
+        product_into(Output::<E>::sums(db, Init::Add), dym.t(), Matrix::new(u, rows, narrow.rank));
         du.resize(rows * narrow.rank, 0.0);
-        product(du, Init::Zero, dym, narrow.b());
+        product_into(Output::<E>::sums(du, Init::Zero), dym, narrow.b());
         scale(du, narrow.scale);
         let dum = Matrix::new(du, rows, narrow.rank);
-        product(&mut grads[narrow.adapter.a.clone()], Init::Add, dum.t(), xm);
-        product(dx, Init::Add, dum, narrow.a());
+        product_into(Output::<E>::sums(&mut grads[narrow.adapter.a.clone()], Init::Add), dum.t(), xm);
+        product_into(Output::<E>::sums(wide, Init::Add), dum, narrow.a());
+        finish(output, wide, rows, linear.inputs);
     }
 
     /// The adapters, if there are any.

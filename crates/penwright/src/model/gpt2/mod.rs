@@ -9,11 +9,14 @@ mod session;
 use std::ops::Range;
 use std::sync::Arc;
 
-use penwright_kernels::team;
+use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
-use super::{LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
-use crate::layers::{Dropout, LayerNorm, Layout, Linear, cross_entropy};
+use super::{
+    DecodePrecision, LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_of,
+    scores_of,
+};
+use crate::layers::{Dropout, LayerNorm, Layout, Linear};
 use crate::{Error, Result};
 pub use config::Gpt2Config;
 pub use lora::{Lora, LoraConfig};
@@ -92,7 +95,8 @@ pub struct Gpt2 {
     lora: Option<Box<Lora>>,
     frozen: Frozen,
     keep: Keep,
-    saved: Saved,
+    precision: Precision,
+    saved: Memory,
     own: OwnDecoding,
 }
 
@@ -177,7 +181,8 @@ impl Gpt2 {
             lora: None,
             frozen: Frozen::default(),
             keep: Keep::All,
-            saved: Saved::default(),
+            precision: Precision::F32,
+            saved: Memory::default(),
             own: OwnDecoding::default(),
         })
     }
@@ -219,15 +224,69 @@ impl Gpt2 {
 
     /// The scores of the targets of `rows` positions, the last of those just computed; logits are made of a part at a
     /// time.
-    fn scores(&self, saved: &mut Saved, targets: &[u32]) -> Vec<TokenScore> {
+    fn scores<E: Factor>(&self, saved: &mut Saved<E>, targets: &[u32]) -> Vec<TokenScore> {
         let vocab = self.config.vocab;
         let first = saved.rows() - targets.len();
         let mut scores = Vec::with_capacity(targets.len());
         for (i, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
-            let logits = team(|| self.logits(saved, first + i * LOGIT_ROWS, targets.len()));
-            scores.extend(scores_of(logits, targets, vocab));
+            team(|| {
+                let logits = self.logits(saved, first + i * LOGIT_ROWS, targets.len());
+                scores.extend(scores_of(logits, targets, vocab));
+            });
         }
         scores
+    }
+}
+
+impl Gpt2 {
+    /// [`LanguageModel::score`] in the kind of number E.
+    fn score_in<E: Factor>(
+        &self,
+        tokens: &[u32],
+        stride: Option<usize>,
+        sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
+    ) -> Result<()> {
+        check_tokens(tokens, self.config.vocab)?;
+        let context = self.config.context;
+        let stride = stride.unwrap_or(context).clamp(1, context);
+        let (mut saved, mut done, n) = (Saved::<E>::default(), 0, tokens.len().saturating_sub(1));
+        team(|| self.pack_head(&mut saved));
+        let side_by_side = (SCORE_ROWS / context).max(1) * context;
+        // Windows that do not overlap are texts of one batch.
+        while stride == context && done + side_by_side <= n {
+            let end = done + side_by_side;
+            let batch = side_by_side / context;
+            team(|| self.forward(&mut saved, &tokens[done..end], batch, Dropout::OFF, Keep::Nothing));
+            sink(&self.scores(&mut saved, &tokens[done + 1..=end]))?;
+            done = end;
+        }
+        while done < n {
+            // The window ends `stride` new tokens on and reaches back as far as the context allows.
+            let end = if done == 0 { context.min(n) } else { (done + stride).min(n) };
+            let start = end.saturating_sub(context).min(done);
+            team(|| self.forward(&mut saved, &tokens[start..end], 1, Dropout::OFF, Keep::Nothing));
+            sink(&self.scores(&mut saved, &tokens[done + 1..=end]))?;
+            done = end;
+        }
+        Ok(())
+    }
+
+    fn step_in<E: Factor>(
+        &mut self,
+        (tokens, targets): (&[u32], &[u32]),
+        batch: usize,
+        grads: (&mut [f32], bool),
+        dropout: Dropout,
+    ) -> f64 {
+        let mut saved: Box<Saved<E>> = self.saved.take();
+        let loss = team(|| {
+            self.forward(&mut saved, tokens, batch, dropout, self.keep);
+            let loss = self.loss(&mut saved, targets);
+            self.backward(&mut saved, tokens, batch, grads, dropout);
+            loss
+        });
+        self.saved.keep(saved);
+        loss / tokens.len() as f64
     }
 }
 
@@ -252,7 +311,7 @@ impl LanguageModel for Gpt2 {
         self.own_session(streams)
     }
 
-    fn with_precision(self: Arc<Self>, precision: Precision) -> Result<Arc<dyn LanguageModel>> {
+    fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
         self.decoder(precision)
     }
 
@@ -262,28 +321,7 @@ impl LanguageModel for Gpt2 {
         stride: Option<usize>,
         sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
     ) -> Result<()> {
-        check_tokens(tokens, self.config.vocab)?;
-        let context = self.config.context;
-        let stride = stride.unwrap_or(context).clamp(1, context);
-        let (mut saved, mut done, n) = (Saved::default(), 0, tokens.len().saturating_sub(1));
-        let side_by_side = (SCORE_ROWS / context).max(1) * context;
-        // Windows that do not overlap are texts of one batch.
-        while stride == context && done + side_by_side <= n {
-            let end = done + side_by_side;
-            let batch = side_by_side / context;
-            team(|| self.forward(&mut saved, &tokens[done..end], batch, Dropout::OFF, Keep::Nothing));
-            sink(&self.scores(&mut saved, &tokens[done + 1..=end]))?;
-            done = end;
-        }
-        while done < n {
-            // The window ends `stride` new tokens on and reaches back as far as the context allows.
-            let end = if done == 0 { context.min(n) } else { (done + stride).min(n) };
-            let start = end.saturating_sub(context).min(done);
-            team(|| self.forward(&mut saved, &tokens[start..end], 1, Dropout::OFF, Keep::Nothing));
-            sink(&self.scores(&mut saved, &tokens[done + 1..=end]))?;
-            done = end;
-        }
-        Ok(())
+        self.score_in::<f32>(tokens, stride, sink)
     }
 }
 
@@ -303,19 +341,17 @@ impl Trainable for Gpt2 {
         targets: &[u32],
         batch: usize,
         grads: &mut [f32],
+        fresh: bool,
         dropout: Dropout,
     ) -> f64 {
-        let (mut saved, vocab) = (std::mem::take(&mut self.saved), self.config.vocab);
-        let scale = 1.0 / tokens.len() as f32;
-        let loss = team(|| {
-            self.forward(&mut saved, tokens, batch, dropout, self.keep);
-            self.logits(&mut saved, 0, tokens.len());
-            let loss = cross_entropy(&mut saved.logits, targets, vocab, scale, &mut saved.losses);
-            self.backward(&mut saved, tokens, batch, grads, dropout);
-            loss
-        });
-        self.saved = saved;
-        loss / tokens.len() as f64
+        match self.precision {
+            Precision::F32 => self.step_in::<f32>((tokens, targets), batch, (grads, fresh), dropout),
+            Precision::Bf16 => self.step_in::<Bf16>((tokens, targets), batch, (grads, fresh), dropout),
+        }
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     fn checkpoint_activations(&mut self, on: bool) {
@@ -325,7 +361,11 @@ impl Trainable for Gpt2 {
     fn reset_stream(&mut self, _stream: usize) {}
 
     fn validate(&self, tokens: &[u32]) -> Result<f64> {
-        Ok(mean_score(self, tokens, None)?.0)
+        let score = match self.precision {
+            Precision::F32 => Self::score_in::<f32>,
+            Precision::Bf16 => Self::score_in::<Bf16>,
+        };
+        Ok(mean_of(|sink| score(self, tokens, None, sink))?.0)
     }
 
     fn snapshot(&self) -> Arc<dyn LanguageModel> {
@@ -333,7 +373,7 @@ impl Trainable for Gpt2 {
     }
 
     fn into_model(mut self: Box<Self>) -> Arc<dyn LanguageModel> {
-        self.saved = Saved::default();
+        self.saved = Memory::default();
         Arc::new(*self)
     }
 }

@@ -6,11 +6,13 @@ mod session;
 use std::ops::Range;
 use std::sync::Arc;
 
-use penwright_kernels::{Init, Matrix, add, matmul, product, team};
+use penwright_kernels::{Init, Matrix, Output, add, chunks_mut, each, matmul, product, team};
 use serde::{Deserialize, Serialize};
 
-use super::{LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of};
-use crate::layers::{Dropout, Layout, Linear, Recurrent, add_rows, cross_entropy, embed, embed_backward};
+use super::{
+    DecodePrecision, LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of,
+};
+use crate::layers::{Dropout, Layout, Linear, OutputLayer, Recurrent, add_rows, embed, embed_backward};
 use crate::{Error, Result};
 use session::OwnDecoding;
 
@@ -93,7 +95,7 @@ struct Saved {
     targets: Vec<u32>,
     layers: Vec<SavedLayer>,
     logits: Vec<f32>,
-    losses: Vec<f64>,
+    output: OutputLayer<f32>,
     /// Gradient of the last layer's outputs, `[T · B, H]`.
     d: Vec<f32>,
 }
@@ -166,7 +168,7 @@ impl Lstm {
         &self.config
     }
 
-    /// Logits `[T · B, V]` of time-major tokens into `s.logits`; `state` moves on to the end.
+    /// The layers over time-major tokens; `state` moves on to the end.
     fn forward(&self, s: &mut Saved, tokens: &[u32], state: &mut State, dropout: Dropout) {
         let (rows, batch, e) = (tokens.len(), state.batch, self.config.embed);
         let p = &self.params.data;
@@ -183,17 +185,21 @@ impl Lstm {
             }
             layer.forward(p, kept, rows, batch, &mut state.hidden[l], &mut state.cell[l]);
         }
-        s.logits.resize(rows * self.config.vocab, 0.0);
-        self.head.forward(p, outputs(&s.layers, batch * self.head.inputs), &mut s.logits, rows);
     }
 
-    /// `s.logits` holds the gradient of the logits; adds the gradients of all parameters.
+    /// Logits `[T · B, V]` of the last forward pass.
+    fn logits(&self, s: &mut Saved, rows: usize, batch: usize) {
+        s.logits.resize(rows * self.config.vocab, 0.0);
+        self.head.forward(&self.params.data, outputs(&s.layers, batch * self.head.inputs), &mut s.logits, rows);
+    }
+
+    /// After the loss: adds the gradients of all parameters.
     fn backward(&self, s: &mut Saved, tokens: &[u32], batch: usize, grads: &mut [f32], dropout: Dropout) {
         let rows = tokens.len();
         let p = &self.params.data;
         s.d.resize(rows * self.head.inputs, 0.0);
-        self.head.backward_params(grads, outputs(&s.layers, batch * self.head.inputs), &s.logits, rows);
-        self.head.backward_input(p, &s.logits, &mut s.d, rows);
+        let x = outputs(&s.layers, batch * self.head.inputs);
+        s.output.backward(&self.head, p, Some((&mut *grads, false)), x, &mut s.d);
         for (l, layer) in self.layers.iter().enumerate().rev() {
             let (kept, above) = s.layers.split_at_mut(l + 1);
             let d = above.first_mut().map_or(&mut s.d, |above| &mut above.dx);
@@ -262,12 +268,13 @@ impl Layer {
         let x = Matrix::new(&kept.x, rows, self.input.inputs);
         matmul(&mut grads[self.input.weight.clone()], true, Matrix::new(&kept.gates, rows, 4 * h).t(), x);
         kept.bias.fill(0.0);
-        add_rows(&mut kept.bias, &kept.gates);
+        add_rows(&mut kept.bias, &kept.gates, 4 * h);
         for bias in self.input.bias.iter().chain([&self.recurrent_bias]) {
             add(&mut grads[bias.clone()], &kept.bias);
         }
         kept.dx.resize(rows * self.input.inputs, 0.0);
-        self.input.backward_input(p, &kept.gates, &mut kept.dx, rows);
+        let output = Output::Rounded { c: &mut kept.dx, bias: None };
+        self.input.product_back::<f32>(p, &kept.gates, rows, output);
     }
 }
 
@@ -299,7 +306,7 @@ impl LanguageModel for Lstm {
         self.own_session(streams)
     }
 
-    fn with_precision(self: Arc<Self>, precision: Precision) -> Result<Arc<dyn LanguageModel>> {
+    fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
         self.decoder(precision)
     }
 
@@ -315,7 +322,10 @@ impl LanguageModel for Lstm {
         let n = tokens.len().saturating_sub(1);
         for start in (0..n).step_by(WINDOW) {
             let end = (start + WINDOW).min(n);
-            team(|| self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF));
+            team(|| {
+                self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF);
+                self.logits(&mut saved, end - start, 1);
+            });
             sink(&scores_of(&mut saved.logits, &tokens[start + 1..=end], self.config.vocab))?;
         }
         Ok(())
@@ -338,8 +348,12 @@ impl Trainable for Lstm {
         targets: &[u32],
         batch: usize,
         grads: &mut [f32],
+        fresh: bool,
         dropout: Dropout,
     ) -> f64 {
+        if fresh {
+            team(|| each(chunks_mut(grads, 1 << 14), |_, g| g.fill(0.0)));
+        }
         if self.carried.batch != batch {
             self.carried = State::new(&self.config, batch);
         }
@@ -350,7 +364,8 @@ impl Trainable for Lstm {
         let scale = 1.0 / tokens.len() as f32;
         let loss = team(|| {
             self.forward(&mut saved, &inputs, &mut state, dropout);
-            let loss = cross_entropy(&mut saved.logits, &outputs, self.config.vocab, scale, &mut saved.losses);
+            let x = self::outputs(&saved.layers, batch * self.head.inputs);
+            let loss = saved.output.loss(&self.head, &self.params.data, x, &outputs, scale);
             self.backward(&mut saved, &inputs, batch, grads, dropout);
             loss
         });
@@ -358,6 +373,8 @@ impl Trainable for Lstm {
         (self.saved, self.carried) = (saved, state);
         loss / tokens.len() as f64
     }
+
+    fn set_precision(&mut self, _precision: Precision) {}
 
     fn reset_stream(&mut self, stream: usize) {
         let batch = self.carried.batch;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{LanguageModel, ModelKind, Precision, Session, TokenScore, check_tokens};
+use super::{LanguageModel, ModelKind, DecodePrecision, Session, TokenScore, check_tokens};
 use crate::{Error, Result, tokenizer};
 use session::NgramSession;
 
@@ -253,7 +253,7 @@ impl LanguageModel for Ngram {
         Ok(Box::new(NgramSession::new(self, streams)?))
     }
 
-    fn with_precision(self: Arc<Self>, _: Precision) -> Result<Arc<dyn LanguageModel>> {
+    fn with_precision(self: Arc<Self>, _: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
         Ok(self)
     }
 
