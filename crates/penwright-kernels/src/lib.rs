@@ -3,7 +3,7 @@
 mod activation;
 mod attention;
 mod bf16;
-mod decode;
+pub mod decode;
 mod isa;
 mod lstm;
 mod mapped;
@@ -21,7 +21,6 @@ pub use activation::{
 };
 pub use attention::{CausalHead, Mask};
 pub use bf16::{Bf16, Element, same_kind};
-pub use decode::{linear_in_out, linear_out_in};
 pub use isa::{Isa, isa};
 pub use lstm::{lstm_cell, lstm_cell_backward};
 pub use mapped::Mapped;

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use penwright_kernels::team;
+
 use super::clock::Times;
 use super::machine::{Arithmetic, Machine};
 use super::training::gpt2;
 use super::{Case, Figure, Work, draw};
 use crate::Result;
-use crate::model::{Gpt2Config, LanguageModel, Lstm, LstmConfig, Session};
+use crate::model::{DecodePrecision, Gpt2Config, LanguageModel, Lstm, LstmConfig, Session};
 use crate::run::ModelConfig;
 
 /// Tokens before the first that is timed, tokens of a repetition, and of a long prompt.
@@ -16,15 +18,23 @@ const BEGINNING: usize = 32;
 const TOKENS: usize = 32;
 const PROMPT: usize = 400;
 
-/// A precision of weights in decoding: its name, bytes a weight, and the arithmetic of many rows.
+/// A precision of weights in decoding.
 #[derive(Clone, Copy)]
 struct Precision {
     name: &'static str,
+    model: DecodePrecision,
+    /// Bytes of a weight, scales included.
     bytes: f64,
+    /// What many rows are multiplied with.
     arithmetic: Arithmetic,
 }
 
-const PRECISIONS: &[Precision] = &[Precision { name: "f32", bytes: 4.0, arithmetic: Arithmetic::F32 }];
+const PRECISIONS: &[Precision] = &[
+    Precision { name: "f32", model: DecodePrecision::F32, bytes: 4.0, arithmetic: Arithmetic::F32 },
+    Precision { name: "bf16", model: DecodePrecision::Bf16, bytes: 2.0, arithmetic: Arithmetic::Bf16 },
+    Precision { name: "int8", model: DecodePrecision::Int8, bytes: 8.25 / 8.0, arithmetic: Arithmetic::Int8 },
+    Precision { name: "int4", model: DecodePrecision::Int4, bytes: 4.5 / 8.0, arithmetic: Arithmetic::Int8 },
+];
 
 #[derive(Clone, Copy)]
 enum Writer {
@@ -49,13 +59,13 @@ impl Writer {
         }
     }
 
-    fn session(self, _precision: Precision, streams: usize) -> Result<Box<dyn Session>> {
+    fn session(self, precision: Precision, streams: usize) -> Result<Box<dyn Session>> {
         let model: Arc<dyn LanguageModel> = match self.config() {
             ModelConfig::Gpt2(config) => Arc::new(gpt2(&config)?),
             ModelConfig::Lstm(config) => Arc::new(Lstm::new(config, 0)?),
             ModelConfig::Ngram(_) => unreachable!("no writer is an n-gram model"),
         };
-        model.session(streams)
+        model.with_precision(precision.model)?.session(streams)
     }
 
     /// Weights that a step reads whole: all but the embeddings of which it takes a row. A tied embedding is the output
@@ -85,10 +95,13 @@ fn write(name: &str, machine: &mut Machine, writer: Writer, precision: Precision
                 session.feed(stream, &(0..BEGINNING).map(|n| draw(stream as u64, n, vocab)).collect::<Vec<_>>())?;
             }
             let start = Instant::now();
-            for _ in 0..TOKENS {
-                let likeliest: Vec<u32> = all.iter().map(|&stream| likeliest(session.log_probs(stream))).collect();
-                session.step(&all, &likeliest)?;
-            }
+            // The threads stand by for the whole of it, as they do when a text is written.
+            team(|| {
+                (0..TOKENS).try_for_each(|_| {
+                    let next: Vec<u32> = all.iter().map(|&stream| likeliest(session.log_probs(stream))).collect();
+                    session.step(&all, &next)
+                })
+            })?;
             Ok(start.elapsed())
         };
         time().unwrap_or_else(|error| {

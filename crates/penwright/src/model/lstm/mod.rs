@@ -10,11 +10,11 @@ use penwright_kernels::{Init, Matrix, Output, add, chunks_mut, each, matmul, pro
 use serde::{Deserialize, Serialize};
 
 use super::{
-    LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of,
+    DecodePrecision, LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of,
 };
 use crate::layers::{Dropout, Layout, Linear, OutputLayer, Recurrent, add_rows, embed, embed_backward};
 use crate::{Error, Result};
-use session::LstmSession;
+use session::OwnDecoding;
 
 /// The shape of an LSTM.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +70,7 @@ pub struct Lstm {
     head: Linear,
     carried: State,
     saved: Saved,
+    own: OwnDecoding,
 }
 
 /// Hidden and cell state of each layer, `[B, H]`.
@@ -158,6 +159,7 @@ impl Lstm {
             head,
             carried: State::default(),
             saved: Saved::default(),
+            own: OwnDecoding::default(),
         })
     }
 
@@ -301,7 +303,11 @@ impl LanguageModel for Lstm {
     }
 
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
-        Ok(Box::new(LstmSession::new(self, streams)))
+        self.own_session(streams)
+    }
+
+    fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
+        self.decoder(precision)
     }
 
     fn score(
@@ -332,6 +338,7 @@ impl Trainable for Lstm {
     }
 
     fn params_mut(&mut self) -> &mut Params {
+        self.own = OwnDecoding::default();
         &mut self.params
     }
 
