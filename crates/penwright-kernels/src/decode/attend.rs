@@ -1,6 +1,5 @@
 //! Attention of one row of one head over the keys and values of a text.
 
-use crate::bf16::{Bf16, Element};
 use crate::isa::dispatched;
 use crate::math::{exp_by, fma};
 
@@ -9,7 +8,7 @@ const SIDE: usize = 16;
 /// Channels of values that are summed at once.
 const CHANNELS: usize = 64;
 
-/// A number that a cache keeps: as it is, or as a bf16.
+/// A number that a cache keeps: as it is, or as the bits of a bf16.
 pub trait Kept: Copy + Default + Send + Sync + 'static {
     /// The number nearest to x.
     fn keep(x: f32) -> Self;
@@ -35,15 +34,15 @@ impl Kept for f32 {
     }
 }
 
-impl Kept for Bf16 {
+impl Kept for u16 {
     #[inline(always)]
     fn keep(x: f32) -> Self {
-        Element::of(x)
+        super::inputs::to_bf16(x) as u16
     }
 
     #[inline(always)]
     fn value(self) -> f32 {
-        Element::get(self)
+        f32::from_bits(u32::from(self) << 16)
     }
 
     fn attend(q: &[f32], keys: &[Self], values: &[Self], scale: f32, scores: &mut [f32], out: &mut [f32]) {
@@ -67,7 +66,7 @@ dispatched! {
     fn attend_f32(q: &[f32], keys: &[f32], values: &[f32], scale: f32, scores: &mut [f32], out: &mut [f32]) = f32_body;
 }
 dispatched! {
-    fn attend_bf16(q: &[f32], keys: &[Bf16], values: &[Bf16], scale: f32, scores: &mut [f32], out: &mut [f32]) = bf16_body;
+    fn attend_bf16(q: &[f32], keys: &[u16], values: &[u16], scale: f32, scores: &mut [f32], out: &mut [f32]) = bf16_body;
 }
 
 #[inline(always)]

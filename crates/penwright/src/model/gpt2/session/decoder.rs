@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use penwright_kernels::decode::{Format, Shape, Source, Weights};
-use penwright_kernels::{Bf16, team};
+use penwright_kernels::team;
 
 use super::Gpt2Session;
 use crate::Result;
@@ -109,7 +109,7 @@ impl LanguageModel for Decoder {
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
         Ok(match self.decoding.format {
             Format::F32 => Box::new(Gpt2Session::<f32>::new(self, streams)),
-            _ => Box::new(Gpt2Session::<Bf16>::new(self, streams)),
+            _ => Box::new(Gpt2Session::<u16>::new(self, streams)),
         })
     }
 
@@ -127,7 +127,7 @@ impl LanguageModel for Decoder {
         let decoder = Arc::new(Decoder { model: self.model.clone(), decoding: self.decoding.clone() });
         match self.decoding.format {
             Format::F32 => Gpt2Session::<f32>::new(decoder, 1).score(tokens, stride, sink),
-            _ => Gpt2Session::<Bf16>::new(decoder, 1).score(tokens, stride, sink),
+            _ => Gpt2Session::<u16>::new(decoder, 1).score(tokens, stride, sink),
         }
     }
 }
