@@ -250,6 +250,7 @@ impl<E: Packable> Sink<'_, E> {
         };
         // SAFETY of these: the tile lies in the output, whose size was checked in `Output::sink`; it is this task's
         // alone, or only read through.
+        // SAFETY: see above.
         let block = |c: *mut E| unsafe { BlockMut::raw(c.wrapping_add(at), rows, cols, stride) };
         // SAFETY: see above.
         let floats = |c: *mut f32| unsafe { BlockMut::raw(c.wrapping_add(at), rows, cols, stride) };

@@ -27,6 +27,7 @@ impl LstmLayer {
 
     /// Adds the gradients of the weights; what the layer below needs is in `kept` then ([`LstmLayer::above`]), or, where
     /// that is a table, its gradient is in `work` ([`Work::dtable`]). `dropout` is what the outputs went through.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn backward<E: Factor>(
         &self,
         p: &[f32],
