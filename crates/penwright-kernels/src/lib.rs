@@ -3,7 +3,7 @@
 mod activation;
 mod attention;
 mod bf16;
-mod decode;
+pub mod decode;
 mod isa;
 mod lstm;
 mod mapped;
@@ -20,9 +20,8 @@ pub use activation::{
 };
 pub use attention::{CausalHead, Mask};
 pub use bf16::{Bf16, Element, same_kind};
-pub use decode::{linear_in_out, linear_out_in};
 pub use isa::{Isa, isa};
-pub use lstm::{LSTM_UNITS, LstmGradients, LstmSums, lstm_backward, lstm_cell, lstm_forward};
+pub use lstm::{LSTM_UNITS, LstmGradients, LstmSums, lstm_backward, lstm_forward};
 pub use mapped::Mapped;
 pub use math::{dot, exp, random, sigmoid, tanh};
 pub use matmul::{

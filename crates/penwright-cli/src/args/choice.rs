@@ -1,7 +1,34 @@
 //! The flags of how tokens are chosen that `generate` and `chat` share.
 
-use clap::Args;
-use penwright::generate::Sampling;
+use clap::{Args, ValueEnum};
+use penwright::generate::{self, Sampling};
+
+/// How the numbers of the weights are stored while writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    /// f32 up to 16 million parameters, else bf16
+    Auto,
+    /// As they are
+    F32,
+    /// 16 bits
+    Bf16,
+    /// 8 bits and scales
+    Int8,
+    /// 4 bits and scales
+    Int4,
+}
+
+impl From<Precision> for generate::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Auto => generate::Precision::Auto,
+            Precision::F32 => generate::Precision::F32,
+            Precision::Bf16 => generate::Precision::Bf16,
+            Precision::Int8 => generate::Precision::Int8,
+            Precision::Int4 => generate::Precision::Int4,
+        }
+    }
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Choice {
@@ -38,6 +65,9 @@ pub(crate) struct Choice {
         allow_negative_numbers = true
     )]
     repetition_penalty: f32,
+    /// Numbers of the weights while writing; fewer bits are faster and less exact (`eval --precision` says how much)
+    #[arg(long, value_enum, default_value = "auto", value_name = "P")]
+    pub(crate) precision: Precision,
 }
 
 impl Choice {

@@ -2,19 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::Choice;
-
-/// How the numbers of the weights are stored while writing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Precision {
-    Auto,
-    F32,
-    Bf16,
-    Int8,
-    Int4,
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -83,9 +73,6 @@ pub(crate) struct Generate {
         conflicts_with_all = ["temperature", "greedy", "top_k", "top_p", "min_p", "typical"])]
     pub(crate) beams: Option<u32>,
 
-    /// Numbers of the weights while writing
-    #[arg(long, value_enum, default_value = "auto")]
-    pub(crate) precision: Precision,
     /// The model offers, you pick or type
     #[arg(long, conflicts_with_all = ["tokens", "words", "sentences", "paragraphs", "stop", "samples", "beams",
         "no_stream", "json", "summarize"])]

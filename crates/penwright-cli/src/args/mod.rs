@@ -20,12 +20,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::color::ColorChoice;
 
 pub(crate) use chat::Chat;
-pub(crate) use choice::Choice;
+pub(crate) use choice::{Choice, Precision};
 pub(crate) use compare::Compare;
 pub(crate) use demo::Demo;
 pub(crate) use doctor::Doctor;
 pub(crate) use export::{DtypeName, Export, To};
-pub(crate) use generate::{Generate, Precision};
+pub(crate) use generate::Generate;
 pub(crate) use inspect::Inspect;
 pub(crate) use score::{By, Score};
 pub(crate) use tokenize::Tokenize;
@@ -96,7 +96,9 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  penwright eval runs/book other.txt --json")]
+#[command(
+    after_help = "Examples:\n  penwright eval runs/book other.txt --json\n  penwright eval gpt2 other.txt --precision int8"
+)]
 pub(crate) struct Eval {
     /// Run, Hugging Face directory, .gguf file or hub id such as gpt2
     pub(crate) run: PathBuf,
@@ -106,6 +108,9 @@ pub(crate) struct Eval {
     /// Tokens by which a GPT-2's window slides [default: its context]
     #[arg(long)]
     pub(crate) stride: Option<usize>,
+    /// Scores by the arithmetic that writes with the weights so stored [default: the exact one of training]
+    #[arg(long, value_enum, value_name = "P")]
+    pub(crate) precision: Option<Precision>,
 }
 
 #[cfg(test)]

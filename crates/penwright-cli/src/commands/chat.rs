@@ -39,7 +39,7 @@ pub(super) fn run(cli: &Cli, args: &Args) -> Result<(), Failure> {
         None => args.system.as_deref().map(clean_prompt),
     };
     ChatFormat::names(&args.user, &args.bot)?;
-    let run = super::open(cli, &args.run)?;
+    let run = super::open_to_write(cli, &args.run, args.choice.precision)?;
     let format = format(args, &run)?;
     if cli.verbose {
         eprintln!("turns: {}", format.describe());

@@ -15,8 +15,12 @@ pub(super) fn run(cli: &Cli, args: &Eval) -> Result<(), Failure> {
     let run = open(cli, &args.run)?;
     let corpus = corpus::read(&args.text, &Settings::read_options_of(&run.dir)?, &mut |_| {})?;
     let tokens = token_stream(&run.tokenizer, &corpus.texts());
+    let model = match args.precision {
+        Some(precision) => run.model.clone().with_precision(precision.into())?,
+        None => run.model.clone(),
+    };
     let start = Instant::now();
-    let (nats, top1) = mean_score(&*run.model, &tokens, args.stride)?;
+    let (nats, top1) = mean_score(&*model, &tokens, args.stride)?;
     let seconds = start.elapsed().as_secs_f64();
     let (chars, bytes) = (corpus.chars(), corpus.bytes());
     let scored = tokens.len() - 1;

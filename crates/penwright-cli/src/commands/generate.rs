@@ -13,15 +13,10 @@ use penwright::tokenizer::Level;
 use serde_json::json;
 
 use super::train::stop_on_interrupt;
-use super::{Failure, interactive, open, summarize};
-use crate::args::{Cli, Generate, Precision};
+use super::{Failure, interactive, open_to_write, summarize};
+use crate::args::{Cli, Generate};
 
 pub(super) fn run(cli: &Cli, args: &Generate) -> Result<(), Failure> {
-    if !matches!(args.precision, Precision::Auto | Precision::F32) {
-        let given = format!("{:?}", args.precision).to_lowercase();
-        let problem = format!("{given} is not available yet; leave it out, or give f32");
-        return Err(Error::setting("precision", problem).into());
-    }
     let sampling = sampling(args);
     sampling.check()?;
     if args.interactive && args.prompt_file.as_deref().is_some_and(|path| path.as_os_str() == "-") {
@@ -36,7 +31,7 @@ pub(super) fn run(cli: &Cli, args: &Generate) -> Result<(), Failure> {
         None => clean_prompt(&args.prompt),
     };
     let start = Instant::now();
-    let run = open(cli, &args.run)?;
+    let run = open_to_write(cli, &args.run, args.choice.precision)?;
     let load_s = start.elapsed().as_secs_f64();
     if args.interactive {
         return interactive::run(&run, &prompt, &sampling);

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use penwright::run::Run;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, Precision};
 use crate::live::Status;
 
 /// How a command fails.
@@ -87,4 +87,10 @@ fn locate(cli: &Cli, run: &Path) -> Result<PathBuf, Failure> {
 /// Opens a model that a person names.
 fn open(cli: &Cli, run: &Path) -> Result<Run, Failure> {
     Ok(Run::open(&locate(cli, run)?)?)
+}
+
+/// The same with the weights as they are stored while writing.
+fn open_to_write(cli: &Cli, run: &Path, precision: Precision) -> Result<Run, Failure> {
+    let run = open(cli, run)?;
+    Ok(Run { model: run.model.clone().with_precision(precision.into())?, ..run })
 }

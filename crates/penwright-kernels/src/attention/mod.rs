@@ -126,3 +126,6 @@ fn tiles(isa: Isa, rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let step = rows.div_ceil(rows.div_ceil(tile_rows(isa)).max(1)).max(1);
     (0..rows).step_by(step).map(move |first| (first, step.min(rows - first)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ fn power<E: Element, const FMA: bool>(t: f32) -> f32 {
         let p = fma::<FMA>(1.326_472_7e-3, r, 9.671_513e-3);
         let p = fma::<FMA>(p, r, 5.550_733_6e-2);
         let p = fma::<FMA>(p, r, 2.402_224_2e-1);
-        fma::<FMA>(p, r, 6.931_47e-1)
+        fma::<FMA>(p, r, std::f32::consts::LN_2)
     } else {
         let p = fma::<FMA>(9.582_853e-3, r, 5.590_642_6e-2);
         let p = fma::<FMA>(p, r, 2.402_41e-1);
@@ -73,8 +73,8 @@ fn near(x: f32) -> u32 {
 #[inline(always)]
 fn hide<const W: usize>(first: usize, scores: &mut [[f32; W]]) {
     for (hidden, row) in scores.iter_mut().skip(first).enumerate() {
-        for j in 0..W {
-            row[j] = if (j as i32) < hidden as i32 { f32::NEG_INFINITY } else { row[j] };
+        for (j, x) in row.iter_mut().enumerate() {
+            *x = if (j as i32) < hidden as i32 { f32::NEG_INFINITY } else { *x };
         }
     }
 }
@@ -96,8 +96,7 @@ pub(super) struct Softmax<'a> {
 }
 
 /// Scores `[keys, width]` to the weights `exp(scale · score − max)`, zero in the future, with groups of keys side by
-/// side, `[groups, width][group]`; with factors of dropout `[keys, width]`, if there are any. The sums are of the
-/// weights before dropout.
+/// side, `[groups, width][group]`, dropped if there is dropout. The sums are of the weights before it.
 pub(super) fn softmax<E: Element>(
     panel: Panel,
     scores: &mut [f32],
@@ -262,12 +261,14 @@ pub(super) fn gradients<E: Element>(
     to: Gradients<'_, E>,
 ) {
     if pairs_itself::<E>(panel.width) {
-        let (weights, ds) = (bytemuck::cast_slice_mut(to.weights), bytemuck::cast_slice_mut(to.ds));
-        let to = Gradients { weights, ds, stride: to.stride, grouped: bytemuck::cast_slice_mut(to.grouped) };
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the processor has the instructions.
-        unsafe {
-            x86::gradients(panel.first, scores, dscores, dropped.strip, scale, columns, to);
+        {
+            let (weights, ds) = (bytemuck::cast_slice_mut(to.weights), bytemuck::cast_slice_mut(to.ds));
+            let to = Gradients { weights, ds, stride: to.stride, grouped: bytemuck::cast_slice_mut(to.grouped) };
+            // SAFETY: the processor has the instructions.
+            unsafe {
+                x86::gradients(panel.first, scores, dscores, dropped.strip, scale, columns, to);
+            }
         }
     } else {
         let kept = dropped.factors(panel.width, scores.len());

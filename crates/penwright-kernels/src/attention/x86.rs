@@ -1,6 +1,9 @@
 //! The passes of [`super::passes`] for bfloat16 in AVX-512 with its instructions for bfloat16: what the compiler makes
 //! of the plain ones takes about twice as long. A panel is 32 queries, two vectors.
 
+// Rows and vectors go by their number.
+#![allow(clippy::needless_range_loop)]
+
 use std::arch::x86_64::*;
 
 use super::mask::Strip;

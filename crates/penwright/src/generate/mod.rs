@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Result;
+pub use crate::model::Storage as Precision;
 use crate::model::{LanguageModel, Session};
 use crate::tokenizer::{DecodeStream, Tokenizer};
 use ending::Ending;
@@ -92,6 +93,11 @@ impl Generation {
 /// for certain. Also called with an empty piece, at least once a token, so that it can always ask to stop.
 pub type OnText<'a> = &'a mut dyn FnMut(usize, &str) -> ControlFlow<()>;
 
+/// Calls `f` with the threads of the pool standing by, so that no step of a session has to wake them.
+pub fn standing_by<R>(f: impl FnOnce() -> R) -> R {
+    penwright_kernels::team(f)
+}
+
 /// Writes after `prompt`. All samples are one batch; each has the text it would have alone (with
 /// [`GenerateOptions::first_sample`]), to the bit and for any number of threads.
 ///
@@ -113,10 +119,10 @@ pub fn generate(
     (1..streams).for_each(|stream| session.copy(0, stream));
     let prefill_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let samples = match options.beams {
-        0 | 1 => sample(&job, &mut *session, on_text)?,
-        _ => beam::search(&job, &mut *session, on_text)?,
-    };
+    let samples = standing_by(|| match options.beams {
+        0 | 1 => sample(&job, &mut *session, on_text),
+        _ => beam::search(&job, &mut *session, on_text),
+    })?;
     let decode_seconds = start.elapsed().as_secs_f64();
     Ok(Generation { samples, prompt_tokens: job.prompt.len(), prefill_seconds, decode_seconds })
 }

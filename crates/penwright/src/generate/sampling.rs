@@ -154,6 +154,13 @@ impl Sampler {
     /// Chooses token `n` of the text `sample` with these log-probabilities, after `history`; `None` when every token
     /// is forbidden.
     pub(crate) fn choose(&mut self, log_probs: &[f32], history: &[u32], sample: u64, n: u64) -> Option<u32> {
+        let Sampling { temperature, repetition_penalty, no_repeat_ngram, .. } = self.sampling;
+        if temperature == 0.0 && repetition_penalty == 1.0 && no_repeat_ngram == 0 {
+            let best = likeliest(&log_probs[..self.allowed.len().min(log_probs.len())]);
+            if best.is_some_and(|id| self.allowed[id as usize]) {
+                return best;
+            }
+        }
         self.prepare(log_probs, history);
         let best = self.candidates.iter().copied().reduce(|a, b| if b.score > a.score { b } else { a })?;
         if self.sampling.temperature == 0.0 {
@@ -197,6 +204,24 @@ impl Sampler {
             by_id(all);
         }
     }
+}
+
+/// The first of the greatest.
+fn likeliest(log_probs: &[f32]) -> Option<u32> {
+    const PART: usize = 512;
+    let (mut best, mut part) = (f32::NEG_INFINITY, None);
+    for (i, values) in log_probs.chunks(PART).enumerate() {
+        let mut greatest = [f32::NEG_INFINITY; 8];
+        for values in values.chunks(8) {
+            greatest.iter_mut().zip(values).for_each(|(a, &b)| *a = if b > *a { b } else { *a });
+        }
+        let greatest = greatest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        if greatest > best {
+            (best, part) = (greatest, Some(i * PART));
+        }
+    }
+    let first = part?;
+    log_probs[first..].iter().position(|&x| x == best).map(|at| (first + at) as u32)
 }
 
 /// A number in [0, 1), a function of its three counters alone.

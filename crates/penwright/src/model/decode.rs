@@ -1,49 +1,76 @@
-//! What the decoding sessions share: products of a few rows, memory, and the places of the streams.
+//! What the decoding sessions share: the precision of the weights, memory, and the places of the streams.
 
-use penwright_kernels::{linear_in_out, linear_out_in};
-use rayon::prelude::*;
+use penwright_kernels::decode::{Format, Shape, Weights};
+use penwright_kernels::{chunks_mut, each};
 
-use crate::layers::{Layout, Linear, log_softmax};
+use crate::layers::log_softmax;
 use crate::memory::free_memory;
 use crate::{Error, Result};
 
-/// Rows from which on a prompt is worth packing its matrices for; steps are never packed.
-pub(super) const PACKED: usize = 8;
+/// How the weights are stored while writing. Whatever it is, a text depends on neither the other texts that are written
+/// beside it nor the number of threads, and a prompt is read with the same arithmetic as what follows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// f32 for models of up to 16 million parameters, bf16 for larger ones.
+    #[default]
+    Auto,
+    /// As they are.
+    F32,
+    /// Rounded to bf16; the inputs of products and a GPT-2's keys and values too. Sums are f32.
+    Bf16,
+    /// Whole numbers of 8 bits with a scale for each 64; inputs of products likewise. Keys and values are bf16.
+    Int8,
+    /// One of 16 numbers with a scale for each 32, 4.5 bits a weight; else as [`Storage::Int8`].
+    Int4,
+}
 
-/// `y = x W + b` for a few rows, each summed as if it were alone.
-pub(super) fn linear(layer: &Linear, params: &[f32], x: &[f32], y: &mut [f32], rows: usize, scratch: &mut Vec<f32>) {
-    let (w, bias) = (&params[layer.weight.clone()], layer.bias.clone().map(|range| &params[range]));
-    let (x, y) = (&x[..rows * layer.inputs], &mut y[..rows * layer.outputs]);
-    match layer.layout {
-        Layout::InOut => linear_in_out(y, x, w, bias, rows, scratch),
-        Layout::OutIn => linear_out_in(y, x, w, bias, rows, scratch),
+/// Parameters up to which [`Storage::Auto`] is f32.
+const SMALL: u64 = 16 << 20;
+
+impl Storage {
+    /// What it means for a model of `params` parameters.
+    pub(crate) fn format(self, params: u64) -> Format {
+        match self {
+            Storage::Auto if params <= SMALL => Format::F32,
+            Storage::F32 => Format::F32,
+            Storage::Auto | Storage::Bf16 => Format::Bf16,
+            Storage::Int8 => Format::Int8,
+            Storage::Int4 => Format::Int4,
+        }
     }
 }
 
 /// Logits to natural-log probabilities, row by row.
 pub(super) fn log_softmax_rows(logits: &mut [f32], vocab: usize) {
-    if logits.len() < 1 << 13 {
-        logits.chunks_exact_mut(vocab).for_each(log_softmax);
-    } else {
-        logits.par_chunks_exact_mut(vocab).for_each(log_softmax);
-    }
-}
-
-/// Runs inside the thread pool, so that the many small parallel passes of a step do not each enter it anew.
-pub(super) fn in_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
-    if rayon::current_thread_index().is_some() { run() } else { rayon::scope(|_| run()) }
+    each(chunks_mut(logits, vocab), |_, row| log_softmax(row));
 }
 
 /// # Errors
-/// When `floats` numbers are more than the memory that is free.
-pub(super) fn check_memory(floats: [usize; 3]) -> Result<()> {
-    let needed = floats.iter().try_fold(4u64, |product, &n| product.checked_mul(n as u64)).unwrap_or(u64::MAX);
+/// When `streams` times `bytes` are more than the memory that is free.
+pub(super) fn check_memory(streams: usize, bytes: usize) -> Result<()> {
+    let needed = (streams as u64).saturating_mul(bytes as u64);
     let free = free_memory();
     if needed > free {
-        let what = format!("writing {} texts at once", floats[0]);
+        let what = format!("writing {streams} texts at once");
         return Err(Error::Memory { what, needed, free, remedy: "--samples or --beams" });
     }
     Ok(())
+}
+
+/// Room for matrices.
+///
+/// # Errors
+/// When they are more than the memory that is free.
+pub(super) fn hold(shapes: Vec<Shape>) -> Result<Weights> {
+    let (needed, free) = (shapes.iter().map(|shape| shape.bytes() as u64).sum(), free_memory());
+    let refuse = || {
+        let what = "a copy of the weights to write with".to_string();
+        Error::Memory { what, needed, free, remedy: "--precision" }
+    };
+    if needed > free {
+        return Err(refuse());
+    }
+    Weights::new(shapes).map_err(|_| refuse())
 }
 
 /// Where each stream's state lies: selecting beams renames places and copies only what is continued twice.

@@ -16,6 +16,7 @@ mod params;
 #[cfg(test)]
 mod tests;
 
+pub use decode::Storage;
 pub use gpt2::{Frozen, Gpt2, Gpt2Config, Lora, LoraConfig, Tuning};
 pub use lstm::{Lstm, LstmConfig};
 pub use ngram::{MAX_ORDER, Ngram, NgramConfig};
@@ -71,11 +72,18 @@ pub trait LanguageModel: Send + Sync {
     /// Number of parameters (for an n-gram model, of stored counts).
     fn num_params(&self) -> u64;
 
-    /// Starts a decoding session of `streams` independent texts, all empty.
+    /// Starts a decoding session of `streams` independent texts, all empty, in [`Storage::Auto`].
     ///
     /// # Errors
     /// When its memory cannot be had.
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>>;
+
+    /// The same model with its weights as `precision` stores them, made once for all its sessions; it scores by the
+    /// arithmetic of its sessions. An n-gram model takes no notice.
+    ///
+    /// # Errors
+    /// When the memory for the weights cannot be had.
+    fn with_precision(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>>;
 
     /// Scores `tokens[1..]`, each given all before it; `tokens[0]` is context only (the end-of-text token).
     ///

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::tests::{models, tokenizer as small_tokenizer};
 use super::*;
-use crate::model::{Session, TokenScore};
+use crate::model::{Session, Storage, TokenScore};
 use crate::tokenizer::Level;
 
 /// A model that writes what a script says, whatever it reads.
@@ -95,6 +95,10 @@ impl LanguageModel for Scripted {
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
         *self.read.streams.lock().unwrap() = vec![Vec::new(); streams];
         Ok(Box::new(ScriptedSession(self)))
+    }
+
+    fn with_precision(self: Arc<Self>, _: Storage) -> Result<Arc<dyn LanguageModel>> {
+        Ok(self)
     }
 
     fn score(&self, _: &[u32], _: Option<usize>, _: &mut dyn FnMut(&[TokenScore]) -> Result<()>) -> Result<()> {

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use penwright_kernels::{Factor, Init, Matrix, Output, chunks_mut, each, finish, linear_out_in, product, product_into};
+use penwright_kernels::{Factor, Init, Matrix, Output, chunks_mut, each, finish, product, product_into};
 use serde::{Deserialize, Serialize};
 
 use super::{Block, Gpt2, Gpt2Config};
@@ -21,7 +21,7 @@ pub(super) enum Part {
     Down,
 }
 
-const PARTS: [Part; 4] = [Part::Qkv, Part::AttentionOut, Part::Up, Part::Down];
+pub(super) const PARTS: [Part; 4] = [Part::Qkv, Part::AttentionOut, Part::Up, Part::Down];
 
 impl Part {
     /// Hugging Face's name within a block.
@@ -39,7 +39,7 @@ impl Part {
         self.name().strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 
-    fn of(self, block: &Block) -> &Linear {
+    pub(super) fn of(self, block: &Block) -> &Linear {
         match self {
             Part::Qkv => &block.qkv,
             Part::AttentionOut => &block.attention_out,
@@ -208,6 +208,13 @@ impl Narrow<'_> {
         Matrix::new(self.b, self.outputs, self.rank)
     }
 
+    /// `W += s (B A)ᵀ`.
+    fn add_to(&self, weight: &mut [f32]) {
+        let mut a = self.a.to_vec();
+        scale(&mut a, self.scale);
+        product(weight, Init::Add, Matrix::new(&a, self.rank, self.inputs).t(), self.b().t());
+    }
+
     /// `u = s x Aᵀ`, `[rows, r]`.
     fn narrow<E: Factor>(&self, x: &[E], u: &mut Vec<f32>, rows: usize) {
         u.resize(rows * self.rank, 0.0);
@@ -255,27 +262,12 @@ impl Gpt2 {
         finish(output, &mut memory.sums, rows, linear.outputs);
     }
 
-    /// The same for a few rows, each summed as if it were alone.
-    pub(super) fn linear_alone(
-        &self,
-        (layer, part): (usize, Part),
-        x: &[f32],
-        y: &mut [f32],
-        rows: usize,
-        scratch: &mut Vec<f32>,
-        memory: &mut LoraMemory,
-    ) {
-        let linear = part.of(&self.blocks[layer]);
-        crate::model::decode::linear(linear, &self.params.data, x, y, rows, scratch);
-        if let Some(narrow) = self.lora.as_ref().and_then(|lora| lora.adapter(layer, part)) {
-            let LoraMemory { u, du: added, .. } = memory;
-            let (x, y) = (&x[..rows * narrow.inputs], &mut y[..rows * narrow.outputs]);
-            u.resize(rows * narrow.rank, 0.0);
-            added.resize(y.len(), 0.0);
-            linear_out_in(u, x, narrow.a, None, rows, scratch);
-            linear_out_in(added, u, narrow.b, None, rows, scratch);
-            y.iter_mut().zip(&*added).for_each(|(y, added)| *y += narrow.scale * added);
-        }
+    /// A matrix with its adapter's product added, if it has one.
+    pub(super) fn merged_weight(&self, layer: usize, part: Part) -> Option<Vec<f32>> {
+        let narrow = self.lora.as_ref()?.adapter(layer, part)?;
+        let mut weight = self.params.data[part.of(&self.blocks[layer]).weight.clone()].to_vec();
+        narrow.add_to(&mut weight);
+        Some(weight)
     }
 
     /// Adds the gradients of the layer's parameters, or of its adapter alone (the weight's is overwritten where it is
@@ -333,10 +325,7 @@ impl Gpt2 {
         for (layer, block) in self.blocks.iter().enumerate() {
             for part in PARTS {
                 let Some(narrow) = self.lora.as_ref().and_then(|lora| lora.adapter(layer, part)) else { continue };
-                let mut a = narrow.a.to_vec();
-                scale(&mut a, narrow.scale);
-                let weight = &mut params.data[part.of(block).weight.clone()];
-                product(weight, Init::Add, Matrix::new(&a, narrow.rank, narrow.inputs).t(), narrow.b().t());
+                narrow.add_to(&mut params.data[part.of(block).weight.clone()]);
             }
         }
         params

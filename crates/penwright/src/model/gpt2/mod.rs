@@ -13,15 +13,15 @@ use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_of,
-    scores_of,
+    LanguageModel, Memory, ModelKind, Params, Precision, Session, Storage, TokenScore, Trainable, check_tokens,
+    mean_of, scores_of,
 };
 use crate::layers::{Dropout, LayerNorm, Layout, Linear};
 use crate::{Error, Result};
 pub use config::Gpt2Config;
 pub use lora::{Lora, LoraConfig};
 use pass::{Keep, Saved};
-use session::Gpt2Session;
+use session::OwnDecoding;
 
 /// Positions that scoring computes at once, and of them those whose logits are there at once.
 const SCORE_ROWS: usize = 1024;
@@ -97,6 +97,7 @@ pub struct Gpt2 {
     keep: Keep,
     precision: Precision,
     saved: Memory,
+    own: OwnDecoding,
 }
 
 impl Gpt2 {
@@ -182,6 +183,7 @@ impl Gpt2 {
             keep: Keep::All,
             precision: Precision::F32,
             saved: Memory::default(),
+            own: OwnDecoding::default(),
         })
     }
 
@@ -306,7 +308,11 @@ impl LanguageModel for Gpt2 {
     }
 
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
-        Ok(Box::new(Gpt2Session::new(self, streams)))
+        self.own_session(streams)
+    }
+
+    fn with_precision(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>> {
+        self.decoder(precision)
     }
 
     fn score(
@@ -325,6 +331,7 @@ impl Trainable for Gpt2 {
     }
 
     fn params_mut(&mut self) -> &mut Params {
+        self.own = OwnDecoding::default();
         self.lora.as_mut().map_or(&mut self.params, |lora| &mut lora.params)
     }
 

@@ -5,30 +5,37 @@
 //! whose text begins `D = context − context / 2` tokens later. Every token that lies in both is fed to both, as one
 //! more row of the same batch; when the main cache is full, the shadow takes its place. So no step takes longer than
 //! another, and where the text begins depends on its length alone.
+//!
+//! A prompt is many rows at once. Every row is computed as if it were alone, in the same order of sums.
 
+mod attention;
 mod cache;
+mod decoder;
 
 use std::sync::Arc;
 
-use penwright_kernels::{Matrix, Output, add, dot, exp, matmul};
-use rayon::prelude::*;
+use penwright_kernels::decode::{Inputs, Kept};
+use penwright_kernels::{add, chunks, chunks_mut, each, layer_norm, team};
 
-use super::lora::{LoraMemory, Part};
-use super::{Gpt2, Gpt2Config};
+use super::Gpt2Config;
+use super::lora::PARTS;
 use crate::Result;
-use crate::model::decode::{PACKED, Places, check_memory, in_pool, linear, log_softmax_rows};
-use crate::model::{Session, check_tokens};
+use crate::layers::{LayerNorm, log_softmax};
+use crate::model::decode::{Places, check_memory};
+use crate::model::{Session, TokenScore, check_tokens};
+use attention::Heads;
 use cache::{Cache, Shape};
+use decoder::Decoder;
+pub(super) use decoder::OwnDecoding;
 
-/// Rows computed at once when a prompt is read.
-const CHUNK: usize = 128;
-/// Multiplications worth a task of their own.
-const TASK: usize = 1 << 15;
+/// Rows computed at once when a prompt is read, and when a text is scored, where each has logits.
+const CHUNK: usize = 512;
+const SCORE_CHUNK: usize = 64;
 
 /// One text being written.
-struct Stream {
-    main: Cache,
-    shadow: Cache,
+struct Stream<T> {
+    main: Cache<T>,
+    shadow: Cache<T>,
     log_probs: Vec<f32>,
 }
 
@@ -50,36 +57,39 @@ struct Buffers {
     y: Vec<f32>,
     qkv: Vec<f32>,
     attended: Vec<f32>,
-    up: Vec<f32>,
     active: Vec<f32>,
     scores: Vec<f32>,
-    scratch: Vec<f32>,
-    lora: LoraMemory,
+    inputs: Inputs,
+    /// Log-probabilities of the rows that predict.
     logits: Vec<f32>,
 }
 
-pub(super) struct Gpt2Session {
-    model: Arc<Gpt2>,
+/// Keys and values are kept as `T`.
+struct Gpt2Session<T> {
+    decoder: Arc<Decoder>,
     places: Places,
-    streams: Vec<Stream>,
+    streams: Vec<Stream<T>>,
     rows: Vec<Row>,
     buffers: Buffers,
     stamp: u64,
 }
 
-impl Gpt2Session {
-    pub(super) fn new(model: Arc<Gpt2>, streams: usize) -> Self {
+impl<T: Kept> Gpt2Session<T> {
+    fn new(decoder: Arc<Decoder>, streams: usize) -> Self {
         let (places, streams) = (Places::new(streams), Vec::new());
-        Gpt2Session { model, places, streams, rows: Vec::new(), buffers: Buffers::default(), stamp: 0 }
+        Gpt2Session { decoder, places, streams, rows: Vec::new(), buffers: Buffers::default(), stamp: 0 }
+    }
+
+    fn config(&self) -> &Gpt2Config {
+        &self.decoder.model.config
     }
 
     /// Memory for all streams, once, before the first token.
     fn allocate(&mut self) -> Result<()> {
         if self.streams.is_empty() {
-            let (config, shape) = (&self.model.config, Shape::of(&self.model.config));
-            check_memory([self.places.len(), 2 * shape.len() + config.vocab, 1])?;
-            let stream =
-                || Stream { main: Cache::new(shape), shadow: Cache::new(shape), log_probs: vec![0.0; config.vocab] };
+            let (shape, vocab) = (Shape::of(self.config()), self.config().vocab);
+            check_memory(self.places.len(), 2 * shape.len() * size_of::<T>() + vocab * size_of::<f32>())?;
+            let stream = || Stream { main: Cache::new(shape), shadow: Cache::new(shape), log_probs: vec![0.0; vocab] };
             self.places.allocate();
             self.streams = (0..self.places.len()).map(|_| stream()).collect();
         }
@@ -88,13 +98,14 @@ impl Gpt2Session {
 
     /// Tokens by which the shadow's text begins later.
     fn delay(&self) -> usize {
-        self.model.config.context - self.model.config.context / 2
+        self.config().context - self.config().context / 2
     }
 
     /// Adds a token's rows: one, or two where it lies in the shadow as well.
     fn push(&mut self, place: usize, token: u32, predicts: bool) {
-        let (delay, stream) = (self.delay(), &mut self.streams[place]);
-        if stream.main.len() == self.model.config.context {
+        let (delay, context) = (self.delay(), self.config().context);
+        let stream = &mut self.streams[place];
+        if stream.main.len() == context {
             std::mem::swap(&mut stream.main, &mut stream.shadow);
             stream.shadow.clear();
         }
@@ -108,52 +119,105 @@ impl Gpt2Session {
         self.stamp += 2;
     }
 
-    /// Computes the rows.
-    fn run(&mut self, packed: bool) {
-        let Gpt2Session { model, streams, rows, buffers, .. } = self;
-        model.decode(streams, rows, buffers, packed);
+    /// Computes the rows and hands each stream its log-probabilities.
+    fn run(&mut self) {
+        let Gpt2Session { decoder, streams, rows, buffers, .. } = self;
+        team(|| decoder.decode(streams, rows, buffers));
+        let vocab = decoder.model.config.vocab;
+        let mut predicting = rows.iter().filter(|row| row.predicts).peekable();
+        let mut logits = buffers.logits.chunks_exact_mut(vocab);
+        while let (Some(row), Some(logits)) = (predicting.next(), logits.next()) {
+            streams[row.place].log_probs.copy_from_slice(logits);
+        }
         rows.clear();
+    }
+
+    /// Scores windows as [`super::Gpt2`] does, in stream 0.
+    fn score(
+        &mut self,
+        tokens: &[u32],
+        stride: Option<usize>,
+        sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
+    ) -> Result<()> {
+        self.allocate()?;
+        let (context, vocab) = (self.config().context, self.config().vocab);
+        let stride = stride.unwrap_or(context).clamp(1, context);
+        let (mut done, n) = (0, tokens.len().saturating_sub(1));
+        while done < n {
+            let end = if done == 0 { context.min(n) } else { (done + stride).min(n) };
+            let start = end.saturating_sub(context).min(done);
+            self.reset(0);
+            for first in (start..end).step_by(SCORE_CHUNK) {
+                let last = (first + SCORE_CHUNK).min(end);
+                let stream = &mut self.streams[0];
+                for (i, &token) in (first..last).zip(&tokens[first..last]) {
+                    let (position, predicts) = (stream.main.len(), i >= done);
+                    stream.main.push(self.stamp);
+                    self.stamp += 1;
+                    self.rows.push(Row { place: 0, shadow: false, position, token, predicts });
+                }
+                let Gpt2Session { decoder, streams, rows, buffers, .. } = self;
+                team(|| decoder.decode(streams, rows, buffers));
+                let targets = &tokens[first.max(done).min(last) + 1..=last];
+                let scores = buffers.logits.chunks_exact(vocab).zip(targets).map(|(row, &target)| {
+                    let log_prob = row[target as usize];
+                    TokenScore { log_prob, top1: row.iter().all(|&x| x <= log_prob) }
+                });
+                sink(&scores.collect::<Vec<_>>())?;
+                rows.clear();
+            }
+            done = end;
+        }
+        Ok(())
     }
 }
 
-impl Gpt2 {
-    /// Appends the rows to their caches and sets the log-probabilities of the streams that want them. `packed`: a
-    /// prompt, whose products go through `matmul`; else each row is computed as if it were alone.
-    fn decode(&self, streams: &mut [Stream], rows: &[Row], b: &mut Buffers, packed: bool) {
-        let Gpt2Config { width: c, vocab, .. } = self.config;
-        let (p, n) = (&self.params.data[..], rows.len());
-        b.resize(n, &self.config);
-        let Buffers { x, y, qkv, attended, up, active, scores, scratch, lora, logits } = b;
-        let (wte, wpe) = (&p[self.token_embedding.clone()], &p[self.position_embedding.clone()]);
+impl Decoder {
+    /// Appends the rows to their caches and sets `b.logits` to the log-probabilities of those that predict.
+    fn decode<T: Kept>(&self, streams: &mut [Stream<T>], rows: &[Row], b: &mut Buffers) {
+        let (model, n) = (&*self.model, rows.len());
+        let Gpt2Config { width: c, vocab, .. } = model.config;
+        let (weights, format, inner) = (&self.decoding.weights, self.decoding.format, model.config.inner());
+        let (p, shape) = (&model.params.data[..], Shape::of(&model.config));
+        b.resize(n, &model.config);
+        let Buffers { x, y, qkv, attended, active, scores, inputs, logits } = b;
+        let (wte, wpe) = (&p[model.token_embedding.clone()], &p[model.position_embedding.clone()]);
         for (x, row) in x.chunks_exact_mut(c).zip(rows) {
             x.copy_from_slice(&wte[row.token as usize * c..][..c]);
             add(x, &wpe[row.position * c..][..c]);
         }
-        let mut product = |layer: usize, part: Part, x: &[f32], y: &mut [f32]| match packed {
-            true => {
-                let output = Output::Rounded { c: y, bias: self.bias((layer, part)) };
-                self.linear::<f32>((layer, part), x, output, n, lora);
+        let biased = |sums: &mut [f32], bias: Option<&[f32]>, first: usize| {
+            if let Some(bias) = bias {
+                add(sums, &bias[first..][..sums.len()]);
             }
-            false => self.linear_alone((layer, part), x, y, n, scratch, lora),
         };
-        for (l, block) in self.blocks.iter().enumerate() {
-            block.norm1.forward(p, x, y);
-            product(l, Part::Qkv, y, qkv);
-            for (qkv, row) in qkv.chunks_exact(3 * c).zip(rows) {
-                cache_of(&mut streams[row.place], row).store(l, row.position, &qkv[c..2 * c], &qkv[2 * c..]);
-            }
-            if packed {
-                self.attend_together(l, streams, rows, qkv, attended, scores);
-            } else {
-                self.attend_alone(l, streams, rows, qkv, attended, scores);
-            }
-            product(l, Part::AttentionOut, attended, y);
-            add(x, y);
-            block.norm2.forward(p, x, y);
-            product(l, Part::Up, y, up);
-            self.config.activation.forward(up, active);
-            product(l, Part::Down, active, y);
-            add(x, y);
+        for (l, block) in model.blocks.iter().enumerate() {
+            let [qkv_matrix, attention_matrix, up_matrix, down_matrix] =
+                PARTS.map(|part| l * PARTS.len() + part as usize);
+            let bias = PARTS.map(|part| part.of(block).bias.clone().map(|range| &p[range]));
+            norm(&block.norm1, p, x, y);
+            inputs.set(format, y, n, c);
+            weights.multiply(qkv_matrix, inputs, qkv, |_, first, sums, y| {
+                biased(sums, bias[0], first);
+                y.copy_from_slice(sums);
+            });
+            Heads::of(&model.config, shape, l).attend(streams, rows, qkv, attended, scores);
+            inputs.set(format, attended, n, c);
+            weights.multiply(attention_matrix, inputs, x, |_, first, sums, x| {
+                biased(sums, bias[1], first);
+                add(x, sums);
+            });
+            norm(&block.norm2, p, x, y);
+            inputs.set(format, y, n, c);
+            weights.multiply(up_matrix, inputs, active, |_, first, sums, y| {
+                biased(sums, bias[2], first);
+                model.config.activation.forward(sums, y);
+            });
+            inputs.set(format, active, n, inner);
+            weights.multiply(down_matrix, inputs, x, |_, first, sums, x| {
+                biased(sums, bias[3], first);
+                add(x, sums);
+            });
         }
         // Only the rows that predict go on to the output layer.
         let mut predicting = 0;
@@ -161,101 +225,19 @@ impl Gpt2 {
             x.copy_within(i * c..(i + 1) * c, predicting * c);
             predicting += 1;
         }
-        if predicting > 0 {
-            logits.resize(predicting * vocab, 0.0);
-            self.last_norm.forward(p, &x[..predicting * c], &mut y[..predicting * c]);
-            linear(&self.head, p, y, logits, predicting, scratch);
-            log_softmax_rows(logits, vocab);
-            for (row, logits) in rows.iter().filter(|row| row.predicts).zip(logits.chunks_exact(vocab)) {
-                streams[row.place].log_probs.copy_from_slice(logits);
-            }
-        }
-    }
-
-    /// Attention of single rows, each over its own cache up to its position.
-    fn attend_alone(
-        &self,
-        layer: usize,
-        streams: &[Stream],
-        rows: &[Row],
-        qkv: &[f32],
-        attended: &mut [f32],
-        scores: &mut [f32],
-    ) {
-        let Gpt2Config { width: c, heads, context, .. } = self.config;
-        let (d, scale) = (c / heads, self.config.attention_scale(layer));
-        let longest = rows.iter().map(|row| row.position + 1).max().unwrap_or(1);
-        let tasks = attended.par_chunks_mut(d).zip(scores.par_chunks_mut(context));
-        tasks.with_min_len((TASK / (2 * d * longest)).max(1)).enumerate().for_each(|(i, (out, scores))| {
-            let (row, head) = (&rows[i / heads], i % heads);
-            let cache = if row.shadow { &streams[row.place].shadow } else { &streams[row.place].main };
-            let (keys, values) = cache.head(layer, head, row.position + 1);
-            let q = &qkv[i / heads * 3 * c + head * d..][..d];
-            let scores = &mut scores[..=row.position];
-            for (score, key) in scores.iter_mut().zip(keys.chunks_exact(d)) {
-                *score = scale * dot(q, key);
-            }
-            let sum = exponentials(scores);
-            out.fill(0.0);
-            for (score, value) in scores.iter().zip(values.chunks_exact(d)) {
-                out.iter_mut().zip(value).for_each(|(o, v)| *o += score * v);
-            }
-            out.iter_mut().for_each(|o| *o /= sum);
-        });
-    }
-
-    /// Attention of the many rows of a prompt, which continue one cache or two: products of whole matrices.
-    fn attend_together(
-        &self,
-        layer: usize,
-        streams: &[Stream],
-        rows: &[Row],
-        qkv: &[f32],
-        attended: &mut [f32],
-        scores: &mut Vec<f32>,
-    ) {
-        let Gpt2Config { width: c, heads, .. } = self.config;
-        let (d, scale) = (c / heads, self.config.attention_scale(layer));
-        let mut begin = 0;
-        for rows in rows.chunk_by(|a, b| a.shadow == b.shadow) {
-            let (n, first) = (rows.len(), rows[0].position);
-            let cache = if rows[0].shadow { &streams[rows[0].place].shadow } else { &streams[rows[0].place].main };
-            let (end, qkv) = (first + n, &qkv[begin * 3 * c..]);
-            // Per head: scores [n, end], then the weighted values [n, d].
-            scores.resize(scores.len().max(heads * n * (end + d)), 0.0);
-            scores.par_chunks_mut(n * (end + d)).take(heads).enumerate().for_each(|(head, part)| {
-                let (scores, out) = part.split_at_mut(n * end);
-                let (keys, values) = cache.head(layer, head, end);
-                let queries = Matrix::strided(&qkv[head * d..], n, d, 3 * c);
-                matmul(scores, false, queries, Matrix::new(keys, end, d).t());
-                for (i, scores) in scores.chunks_exact_mut(end).enumerate() {
-                    let (past, future) = scores.split_at_mut(first + i + 1);
-                    past.iter_mut().for_each(|score| *score *= scale);
-                    let sum = exponentials(past);
-                    past.iter_mut().for_each(|score| *score /= sum);
-                    future.fill(0.0);
-                }
-                matmul(out, false, Matrix::new(scores, n, end), Matrix::new(values, end, d));
-            });
-            for (i, out) in attended[begin * c..][..n * c].chunks_exact_mut(c).enumerate() {
-                for (head, out) in out.chunks_exact_mut(d).enumerate() {
-                    out.copy_from_slice(&scores[head * n * (end + d) + n * end + i * d..][..d]);
-                }
-            }
-            begin += n;
-        }
+        logits.resize(predicting * vocab, 0.0);
+        norm(&model.last_norm, p, &x[..predicting * c], &mut y[..predicting * c]);
+        inputs.set(format, y, predicting, c);
+        weights.multiply(model.blocks.len() * PARTS.len(), inputs, logits, |_, _, sums, y| y.copy_from_slice(sums));
+        each(chunks_mut(logits, vocab), |_, row| log_softmax(row));
     }
 }
 
-fn cache_of<'a>(stream: &'a mut Stream, row: &Row) -> &'a mut Cache {
-    if row.shadow { &mut stream.shadow } else { &mut stream.main }
-}
-
-/// Replaces scores by `exp(score − max)` and returns their sum.
-fn exponentials(scores: &mut [f32]) -> f32 {
-    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    scores.iter_mut().for_each(|score| *score = exp(*score - max));
-    scores.iter().sum()
+/// Layer normalisation, a row a task.
+fn norm(norm: &LayerNorm, p: &[f32], x: &[f32], y: &mut [f32]) {
+    let (gain, bias) = (&p[norm.gain.clone()], &p[norm.bias.clone()]);
+    let c = gain.len();
+    each((chunks_mut(y, c), chunks(x, c)), |_, (y, x)| layer_norm(x, gain, bias, norm.epsilon, y));
 }
 
 impl Buffers {
@@ -266,24 +248,22 @@ impl Buffers {
             (&mut self.y, c),
             (&mut self.qkv, 3 * c),
             (&mut self.attended, c),
-            (&mut self.up, config.inner()),
             (&mut self.active, config.inner()),
-            (&mut self.scores, config.heads * config.context),
         ] {
             buffer.resize(rows * width, 0.0);
         }
     }
 }
 
-impl Session for Gpt2Session {
+impl<T: Kept> Session for Gpt2Session<T> {
     fn streams(&self) -> usize {
         self.places.len()
     }
 
     fn feed(&mut self, stream: usize, mut tokens: &[u32]) -> Result<()> {
-        check_tokens(tokens, self.model.config.vocab)?;
+        check_tokens(tokens, self.config().vocab)?;
         self.allocate()?;
-        let (place, context, delay) = (self.places.of(stream), self.model.config.context, self.delay());
+        let (place, context, delay) = (self.places.of(stream), self.config().context, self.delay());
         let start = &mut self.streams[place];
         let (before, total) = (start.main.len(), start.main.len() + tokens.len());
         // The text's beginning after the last token, as single steps would move it; what lies before is not read.
@@ -296,25 +276,23 @@ impl Session for Gpt2Session {
             start.shadow.clear();
             tokens = &tokens[begins - before..];
         }
-        let packed = tokens.len() >= PACKED;
         for (i, part) in tokens.chunks(CHUNK).enumerate() {
             let last = (i + 1) * CHUNK >= tokens.len();
             for (j, &token) in part.iter().enumerate() {
                 self.push(place, token, last && j + 1 == part.len());
             }
-            self.rows.sort_by_key(|row| row.shadow); // stable: each cache's rows together, in order
-            in_pool(|| self.run(packed));
+            self.run();
         }
         Ok(())
     }
 
     fn step(&mut self, streams: &[usize], tokens: &[u32]) -> Result<()> {
-        check_tokens(tokens, self.model.config.vocab)?;
+        check_tokens(tokens, self.config().vocab)?;
         self.allocate()?;
         for (&stream, &token) in streams.iter().zip(tokens) {
             self.push(self.places.of(stream), token, true);
         }
-        in_pool(|| self.run(false));
+        self.run();
         Ok(())
     }
 
@@ -339,7 +317,7 @@ impl Session for Gpt2Session {
     }
 }
 
-fn copy(streams: &mut [Stream], from: usize, to: usize) {
+fn copy<T: Kept>(streams: &mut [Stream<T>], from: usize, to: usize) {
     if let Ok([from, to]) = streams.get_disjoint_mut([from, to]) {
         to.main.copy_from(&from.main);
         to.shadow.copy_from(&from.shadow);

@@ -11,13 +11,13 @@ use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_of,
-    scores_of,
+    LanguageModel, Memory, ModelKind, Params, Precision, Session, Storage, TokenScore, Trainable, check_tokens,
+    mean_of, scores_of,
 };
 use crate::layers::{Dropout, Layout, Linear, LstmLayer as Layer};
 use crate::{Error, Result};
 use pass::Saved;
-use session::LstmSession;
+use session::OwnDecoding;
 
 /// The shape of an LSTM.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,6 +66,7 @@ pub struct Lstm {
     carried: State,
     precision: Precision,
     saved: Memory,
+    own: OwnDecoding,
 }
 
 /// Hidden and cell state of each layer, `[B, H]`.
@@ -125,6 +126,7 @@ impl Lstm {
             carried: State::default(),
             precision: Precision::F32,
             saved: Memory::default(),
+            own: OwnDecoding::default(),
         })
     }
 
@@ -187,7 +189,11 @@ impl LanguageModel for Lstm {
     }
 
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
-        Ok(Box::new(LstmSession::new(self, streams)))
+        self.own_session(streams)
+    }
+
+    fn with_precision(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>> {
+        self.decoder(precision)
     }
 
     fn score(
@@ -206,6 +212,7 @@ impl Trainable for Lstm {
     }
 
     fn params_mut(&mut self) -> &mut Params {
+        self.own = OwnDecoding::default();
         &mut self.params
     }
 

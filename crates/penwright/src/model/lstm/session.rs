@@ -1,17 +1,148 @@
 //! Writing with an LSTM: the recurrent state is all of the past.
+//!
+//! A layer is one product: its input and hidden state side by side, times a matrix whose outputs are ordered so that the
+//! task which has the sums of some units' gates computes their cells as well.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use penwright_kernels::decode::{Format, Inputs, Shape, Source, UNITS, Weights, gate_at, lstm_units};
+use penwright_kernels::{add, team};
 
 use super::{Layer, Lstm};
 use crate::Result;
-use crate::layers::{Linear, lstm_cell};
-use crate::model::decode::{PACKED, Places, check_memory, in_pool, linear, log_softmax_rows};
-use crate::model::{Session, check_tokens};
+use crate::model::decode::{Places, Storage, check_memory, hold, log_softmax_rows};
+use crate::model::{LanguageModel, ModelKind, Session, TokenScore, check_tokens};
 
-/// Tokens of a prompt whose input products are computed at once.
-const CHUNK: usize = 256;
+/// The matrices of a model: those of the layers, then the output layer; and the layers' biases.
+#[derive(Debug)]
+struct Decoding {
+    weights: Weights,
+    format: Format,
+    biases: Vec<Vec<f32>>,
+}
 
-/// The state of one text: each layer's hidden state, one after another, and so the cells.
+/// Outputs of a layer's matrix: four gates of each unit, in whole groups.
+fn gates(layer: &Layer) -> usize {
+    4 * layer.hidden.next_multiple_of(UNITS)
+}
+
+impl Decoding {
+    fn of(model: &Lstm, precision: Storage) -> Result<Self> {
+        let (format, p) = (precision.format(model.params.count()), &model.params.data);
+        let shape = |layer: &Layer| Shape { format, inputs: layer.input.inputs + layer.hidden, outputs: gates(layer) };
+        let head = Shape { format, inputs: model.head.inputs, outputs: model.head.outputs };
+        let mut weights = hold(model.layers.iter().map(shape).chain([head]).collect())?;
+        let mut biases = Vec::new();
+        for (l, layer) in model.layers.iter().enumerate() {
+            let (h, inputs) = (layer.hidden, layer.input.inputs);
+            let (w, recurrent) = (&p[layer.input.weight.clone()], &p[layer.recurrent.clone()]);
+            let (mut both, mut bias) = (vec![0.0; gates(layer) * (inputs + h)], vec![0.0; gates(layer)]);
+            for row in 0..4 * h {
+                let at = gate_at(row % h, row / h);
+                let (x, hidden) = both[at * (inputs + h)..][..inputs + h].split_at_mut(inputs);
+                x.copy_from_slice(&w[row * inputs..][..inputs]);
+                hidden.copy_from_slice(&recurrent[row * h..][..h]);
+                bias[at] =
+                    layer.input.bias.clone().map_or(0.0, |range| p[range][row]) + p[layer.recurrent_bias.clone()][row];
+            }
+            team(|| weights.set(l, Source::OutIn(&both)));
+            biases.push(bias);
+        }
+        team(|| weights.set(model.layers.len(), Source::OutIn(&p[model.head.weight.clone()])));
+        Ok(Decoding { weights, format, biases })
+    }
+}
+
+/// The weights of a model's own sessions, made when the first begins. A copy begins without.
+#[derive(Debug, Default)]
+pub(super) struct OwnDecoding(OnceLock<Arc<Decoding>>);
+
+impl Clone for OwnDecoding {
+    fn clone(&self) -> Self {
+        OwnDecoding::default()
+    }
+}
+
+/// A model and its weights for decoding.
+struct Decoder {
+    model: Arc<Lstm>,
+    decoding: Arc<Decoding>,
+}
+
+impl Lstm {
+    /// A session in [`Storage::Auto`]; all that a model has share the weights.
+    pub(super) fn own_session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
+        let decoding = match self.own.0.get() {
+            Some(decoding) => decoding.clone(),
+            None => {
+                let made = Arc::new(Decoding::of(&self, Storage::Auto)?);
+                self.own.0.get_or_init(|| made).clone()
+            }
+        };
+        Arc::new(Decoder { model: self, decoding }).session(streams)
+    }
+
+    /// The model with its weights in a precision.
+    pub(super) fn decoder(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>> {
+        let decoding = Arc::new(Decoding::of(&self, precision)?);
+        Ok(Arc::new(Decoder { model: self, decoding }))
+    }
+}
+
+impl LanguageModel for Decoder {
+    fn kind(&self) -> ModelKind {
+        ModelKind::Lstm
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.model.config.vocab
+    }
+
+    fn context(&self) -> Option<usize> {
+        None
+    }
+
+    fn num_params(&self) -> u64 {
+        self.model.num_params()
+    }
+
+    fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
+        Ok(Box::new(LstmSession::new(self, streams)))
+    }
+
+    fn with_precision(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>> {
+        self.model.clone().decoder(precision)
+    }
+
+    fn score(
+        &self,
+        tokens: &[u32],
+        _stride: Option<usize>,
+        sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
+    ) -> Result<()> {
+        const PART: usize = 1024;
+        let decoder = Decoder { model: self.model.clone(), decoding: self.decoding.clone() };
+        let mut session = LstmSession::new(Arc::new(decoder), 1);
+        check_tokens(tokens, self.model.config.vocab)?;
+        session.allocate()?;
+        let Some((_, targets)) = tokens.split_first() else { return Ok(()) };
+        for (tokens, targets) in tokens.chunks(PART).zip(targets.chunks(PART)) {
+            let scores = team(|| {
+                let score = |(token, target): (&u32, &u32)| {
+                    session.decoder.step(&mut session.streams, &[0], &[*token], &mut session.buffers, true);
+                    let row = &session.streams[0].log_probs;
+                    let log_prob = row[*target as usize];
+                    TokenScore { log_prob, top1: row.iter().all(|&x| x <= log_prob) }
+                };
+                tokens.iter().zip(targets).map(score).collect::<Vec<_>>()
+            });
+            sink(&scores)?;
+        }
+        Ok(())
+    }
+}
+
+/// The state of one text: each layer's hidden state, one after another, and so the cells, filled up to whole groups.
 #[derive(Clone)]
 struct Stream {
     hidden: Vec<f32>,
@@ -23,18 +154,17 @@ struct Stream {
 #[derive(Default)]
 struct Buffers {
     x: Vec<f32>,
-    /// The layer's input sums, then its gates.
-    gates: Vec<f32>,
-    recurrent: Vec<f32>,
-    hidden: Vec<f32>,
+    /// The input beside the hidden state, and the cells before.
+    both: Vec<f32>,
     cell: Vec<f32>,
-    new_cell: Vec<f32>,
+    /// What `lstm_units` gives.
+    units: Vec<f32>,
+    inputs: Inputs,
     logits: Vec<f32>,
-    scratch: Vec<f32>,
 }
 
-pub(super) struct LstmSession {
-    model: Arc<Lstm>,
+struct LstmSession {
+    decoder: Arc<Decoder>,
     places: Places,
     streams: Vec<Stream>,
     /// The places of the streams of a step.
@@ -43,16 +173,17 @@ pub(super) struct LstmSession {
 }
 
 impl LstmSession {
-    pub(super) fn new(model: Arc<Lstm>, streams: usize) -> Self {
+    fn new(decoder: Arc<Decoder>, streams: usize) -> Self {
         let places = Places::new(streams);
-        LstmSession { model, places, streams: Vec::new(), rows: Vec::new(), buffers: Buffers::default() }
+        LstmSession { decoder, places, streams: Vec::new(), rows: Vec::new(), buffers: Buffers::default() }
     }
 
     /// Memory for all streams, once, before the first token.
     fn allocate(&mut self) -> Result<()> {
         if self.streams.is_empty() {
-            let (state, vocab) = (self.model.layers.iter().map(|l| l.hidden).sum(), self.model.config.vocab);
-            check_memory([self.places.len(), 2 * state + vocab, 1])?;
+            let Lstm { layers, config, .. } = &*self.decoder.model;
+            let (state, vocab) = (layers.iter().map(|l| gates(l) / 4).sum(), config.vocab);
+            check_memory(self.places.len(), (2 * state + vocab) * size_of::<f32>())?;
             self.places.allocate();
             let (hidden, cell) = (vec![0.0; state], vec![0.0; state]);
             self.streams = vec![Stream { hidden, cell, log_probs: vec![0.0; vocab] }; self.places.len()];
@@ -61,97 +192,67 @@ impl LstmSession {
     }
 }
 
-impl Lstm {
-    fn look_up(&self, tokens: &[u32], x: &mut Vec<f32>) {
-        let (table, e) = (&self.params.data[self.embedding.clone()], self.config.embed);
-        x.clear();
+impl Decoder {
+    /// One token for each of the streams at the places `rows`; `predicts`: and the log-probabilities after it.
+    fn step(&self, streams: &mut [Stream], rows: &[usize], tokens: &[u32], b: &mut Buffers, predicts: bool) {
+        let Decoding { weights, format, biases } = &*self.decoding;
+        let (p, n, e) = (&self.model.params.data[..], rows.len(), self.model.config.embed);
+        let table = &p[self.model.embedding.clone()];
+        b.x.clear();
         for &token in tokens {
-            x.extend_from_slice(&table[token as usize * e..][..e]);
+            b.x.extend_from_slice(&table[token as usize * e..][..e]);
         }
-    }
-
-    /// The recurrent weight, `[4H, H]`, as a linear layer.
-    fn recurrence(layer: &Layer) -> Linear {
-        let (weight, bias) = (layer.recurrent.clone(), Some(layer.recurrent_bias.clone()));
-        Linear { weight, bias, inputs: layer.hidden, outputs: 4 * layer.hidden, layout: layer.input.layout }
-    }
-
-    /// One token for each of the streams at the places `rows`.
-    fn step(&self, streams: &mut [Stream], rows: &[usize], tokens: &[u32], b: &mut Buffers) {
-        let (p, n) = (&self.params.data[..], rows.len());
-        self.look_up(tokens, &mut b.x);
         let mut first = 0;
-        for layer in &self.layers {
-            let h = layer.hidden;
-            b.gates.resize(n * 4 * h, 0.0);
-            linear(&layer.input, p, &b.x, &mut b.gates, n, &mut b.scratch);
-            b.hidden.clear();
+        for (l, layer) in self.model.layers.iter().enumerate() {
+            let (h, inputs, states) = (layer.hidden, layer.input.inputs, gates(layer) / 4);
+            b.both.clear();
             b.cell.clear();
-            for &row in rows {
-                b.hidden.extend_from_slice(&streams[row].hidden[first..][..h]);
-                b.cell.extend_from_slice(&streams[row].cell[first..][..h]);
-            }
-            self.recur(layer, b, 0, n);
-            b.x.clear();
-            b.x.extend_from_slice(&b.hidden);
             for (i, &row) in rows.iter().enumerate() {
-                streams[row].hidden[first..][..h].copy_from_slice(&b.hidden[i * h..][..h]);
-                streams[row].cell[first..][..h].copy_from_slice(&b.new_cell[i * h..][..h]);
+                b.both.extend_from_slice(&b.x[i * inputs..][..inputs]);
+                b.both.extend_from_slice(&streams[row].hidden[first..][..h]);
+                b.cell.extend_from_slice(&streams[row].cell[first..][..states]);
             }
-            first += h;
+            b.inputs.set(*format, &b.both, n, inputs + h);
+            b.units.resize(n * 4 * states, 0.0);
+            let (bias, cell) = (&biases[l], &b.cell);
+            weights.multiply(l, &b.inputs, &mut b.units, |row, at, sums, y| {
+                lstm_units(sums, &bias[at..], &cell[row * states + at / 4..], y);
+            });
+            b.x.clear();
+            for (i, &row) in rows.iter().enumerate() {
+                let stream = &mut streams[row];
+                let states = stream.hidden[first..][..states].as_chunks_mut::<UNITS>().0.iter_mut();
+                let states = states.zip(stream.cell[first..].as_chunks_mut::<UNITS>().0);
+                let units = b.units[i * gates(layer)..].chunks_exact(4 * UNITS);
+                for ((hidden, cell), units) in states.zip(units) {
+                    hidden.copy_from_slice(&units[..UNITS]);
+                    cell.copy_from_slice(&units[UNITS..2 * UNITS]);
+                }
+                b.x.extend_from_slice(&stream.hidden[first..][..h]);
+            }
+            first += states;
         }
-        self.predict(streams, rows, b);
-    }
-
-    /// `a += W_hh h + b_hh` and the cell, on the gates of `n` rows beginning at `first`: `hidden` becomes the new
-    /// hidden state, `new_cell` the new cell.
-    fn recur(&self, layer: &Layer, b: &mut Buffers, first: usize, n: usize) {
-        let h = layer.hidden;
-        b.recurrent.resize(n * 4 * h, 0.0);
-        b.new_cell.resize(n * h, 0.0);
-        let weight = Lstm::recurrence(layer);
-        linear(&weight, &self.params.data, &b.hidden, &mut b.recurrent, n, &mut b.scratch);
-        let gates = &mut b.gates[first * 4 * h..][..n * 4 * h];
-        gates.iter_mut().zip(&b.recurrent).for_each(|(a, r)| *a += r);
-        lstm_cell(gates, &b.cell, &mut b.new_cell, &mut b.hidden, h);
+        if predicts {
+            self.predict(streams, rows, b);
+        }
     }
 
     /// From the last layer's hidden states, in `b.x`, to the log-probabilities of the streams at the places `rows`.
     fn predict(&self, streams: &mut [Stream], rows: &[usize], b: &mut Buffers) {
-        let vocab = self.config.vocab;
+        let (model, vocab) = (&*self.model, self.model.config.vocab);
+        let bias = model.head.bias.clone().map(|range| &model.params.data[range]);
         b.logits.resize(rows.len() * vocab, 0.0);
-        linear(&self.head, &self.params.data, &b.x, &mut b.logits, rows.len(), &mut b.scratch);
+        b.inputs.set(self.decoding.format, &b.x, rows.len(), model.head.inputs);
+        self.decoding.weights.multiply(model.layers.len(), &b.inputs, &mut b.logits, |_, first, sums, y| {
+            if let Some(bias) = bias {
+                add(sums, &bias[first..][..sums.len()]);
+            }
+            y.copy_from_slice(sums);
+        });
         log_softmax_rows(&mut b.logits, vocab);
         for (&row, logits) in rows.iter().zip(b.logits.chunks_exact(vocab)) {
             streams[row].log_probs.copy_from_slice(logits);
         }
-    }
-
-    /// Many tokens of the stream at the place `row`: the input products of all of them at once.
-    fn read(&self, streams: &mut [Stream], row: usize, tokens: &[u32], b: &mut Buffers) {
-        let (p, n) = (&self.params.data[..], tokens.len());
-        self.look_up(tokens, &mut b.x);
-        let mut first = 0;
-        for layer in &self.layers {
-            let h = layer.hidden;
-            b.gates.resize(n * 4 * h, 0.0);
-            layer.input.forward(p, &b.x, &mut b.gates, n);
-            b.hidden.clear();
-            b.cell.clear();
-            b.x.clear();
-            b.hidden.extend_from_slice(&streams[row].hidden[first..][..h]);
-            b.cell.extend_from_slice(&streams[row].cell[first..][..h]);
-            for t in 0..n {
-                self.recur(layer, b, t, 1);
-                std::mem::swap(&mut b.cell, &mut b.new_cell);
-                b.x.extend_from_slice(&b.hidden);
-            }
-            streams[row].hidden[first..][..h].copy_from_slice(&b.hidden);
-            streams[row].cell[first..][..h].copy_from_slice(&b.cell);
-            first += h;
-        }
-        b.x.drain(..(n - 1) * self.head.inputs);
-        self.predict(streams, &[row], b);
     }
 }
 
@@ -161,27 +262,25 @@ impl Session for LstmSession {
     }
 
     fn feed(&mut self, stream: usize, tokens: &[u32]) -> Result<()> {
-        check_tokens(tokens, self.model.config.vocab)?;
+        check_tokens(tokens, self.decoder.model.config.vocab)?;
         self.allocate()?;
-        let LstmSession { model, streams, buffers, .. } = self;
+        let LstmSession { decoder, streams, buffers, .. } = self;
         let row = self.places.of(stream);
-        in_pool(|| {
-            if tokens.len() >= PACKED {
-                tokens.chunks(CHUNK).for_each(|tokens| model.read(streams, row, tokens, buffers));
-            } else {
-                tokens.iter().for_each(|&token| model.step(streams, &[row], &[token], buffers));
+        team(|| {
+            for (i, &token) in tokens.iter().enumerate() {
+                decoder.step(streams, &[row], &[token], buffers, i + 1 == tokens.len());
             }
         });
         Ok(())
     }
 
     fn step(&mut self, streams: &[usize], tokens: &[u32]) -> Result<()> {
-        check_tokens(tokens, self.model.config.vocab)?;
+        check_tokens(tokens, self.decoder.model.config.vocab)?;
         self.allocate()?;
         self.rows.clear();
         self.rows.extend(streams.iter().map(|&stream| self.places.of(stream)));
-        let LstmSession { model, streams, rows, buffers, .. } = self;
-        in_pool(|| model.step(streams, rows, tokens, buffers));
+        let LstmSession { decoder, streams, rows, buffers, .. } = self;
+        team(|| decoder.step(streams, rows, tokens, buffers, true));
         Ok(())
     }
 
@@ -266,7 +365,7 @@ mod tests {
             session.feed(1, &part).unwrap();
             text.extend(part);
             let expected = alone(&model, &text);
-            assert!(session.log_probs(1).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4));
+            assert_eq!(session.log_probs(1), expected);
         }
         session.reset(1);
         session.feed(1, &[5, 6]).unwrap();

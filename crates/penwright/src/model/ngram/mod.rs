@@ -27,7 +27,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{LanguageModel, ModelKind, Session, TokenScore, check_tokens};
+use super::{LanguageModel, ModelKind, Session, Storage, TokenScore, check_tokens};
 use crate::{Error, Result, tokenizer};
 use session::NgramSession;
 
@@ -251,6 +251,10 @@ impl LanguageModel for Ngram {
 
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
         Ok(Box::new(NgramSession::new(self, streams)?))
+    }
+
+    fn with_precision(self: Arc<Self>, _: Storage) -> Result<Arc<dyn LanguageModel>> {
+        Ok(self)
     }
 
     fn score(

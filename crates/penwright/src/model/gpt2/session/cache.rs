@@ -1,5 +1,7 @@
 //! The keys and values of one text.
 
+use penwright_kernels::decode::{Kept, key_at};
+
 use crate::model::Gpt2Config;
 
 /// The shape of a cache.
@@ -8,37 +10,49 @@ pub(super) struct Shape {
     layers: usize,
     heads: usize,
     head_width: usize,
-    context: usize,
+    /// The context, rounded up to whole blocks of keys.
+    positions: usize,
 }
+
+/// Positions whose keys lie side by side.
+const BLOCK: usize = 16;
 
 impl Shape {
     pub(super) fn of(config: &Gpt2Config) -> Self {
         let Gpt2Config { layers, heads, width, context, .. } = *config;
-        Shape { layers, heads, head_width: width / heads, context }
+        Shape { layers, heads, head_width: width / heads, positions: context.next_multiple_of(BLOCK) }
     }
 
-    /// Numbers in a cache.
+    /// Keys or values of one head.
+    pub(super) fn head(self) -> usize {
+        self.positions * self.head_width
+    }
+
+    /// Room for the scores of one row and head.
+    pub(super) fn positions(self) -> usize {
+        self.positions
+    }
+
+    /// Keys and values of all heads.
     pub(super) fn len(self) -> usize {
-        2 * self.layers * self.heads * self.head_width * self.context
-    }
-
-    /// Where the keys (0) or values (1) of a head begin.
-    fn at(self, layer: usize, kind: usize, head: usize) -> usize {
-        ((layer * 2 + kind) * self.heads + head) * self.context * self.head_width
+        2 * self.layers * self.heads * self.head()
     }
 }
 
-/// `[layers][keys, values][heads][context, head width]`. Pages that no position has reached take no memory.
-pub(super) struct Cache {
+/// Keys `[layers][heads][blocks of positions][head width][16]` and values `[layers][heads][positions][head width]`.
+/// Pages that no position has reached take no memory.
+pub(super) struct Cache<T> {
     shape: Shape,
-    data: Vec<f32>,
+    keys: Vec<T>,
+    values: Vec<T>,
     /// A number for each position, never given twice: equal stamps are equal keys and values, which need no copying.
     stamps: Vec<u64>,
 }
 
-impl Cache {
+impl<T: Kept> Cache<T> {
     pub(super) fn new(shape: Shape) -> Self {
-        Cache { shape, data: vec![0.0; shape.len()], stamps: Vec::with_capacity(shape.context) }
+        let zeros = || vec![T::default(); shape.len() / 2];
+        Cache { shape, keys: zeros(), values: zeros(), stamps: Vec::with_capacity(shape.positions) }
     }
 
     /// Number of positions.
@@ -55,31 +69,39 @@ impl Cache {
         self.stamps.push(stamp);
     }
 
-    /// Sets the keys and values of a position, `[C]` each.
-    pub(super) fn store(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        let (shape, d) = (self.shape, self.shape.head_width);
-        for (kind, row) in [keys, values].into_iter().enumerate() {
-            for (head, part) in row.chunks_exact(d).enumerate() {
-                self.data[shape.at(layer, kind, head) + position * d..][..d].copy_from_slice(part);
-            }
-        }
+    /// The keys and values of a layer's heads.
+    pub(super) fn layer(&self, layer: usize) -> (&[T], &[T]) {
+        let size = self.shape.heads * self.shape.head();
+        (&self.keys[layer * size..][..size], &self.values[layer * size..][..size])
     }
 
-    /// Keys and values `[len, head width]` of the first `len` positions.
-    pub(super) fn head(&self, layer: usize, head: usize, len: usize) -> (&[f32], &[f32]) {
-        let part = |kind| &self.data[self.shape.at(layer, kind, head)..][..len * self.shape.head_width];
-        (part(0), part(1))
+    /// The same, to be written.
+    pub(super) fn layer_mut(&mut self, layer: usize) -> (&mut [T], &mut [T]) {
+        let size = self.shape.heads * self.shape.head();
+        (&mut self.keys[layer * size..][..size], &mut self.values[layer * size..][..size])
     }
 
     /// Becomes a copy of another cache of the same shape; what both have in common is not touched.
-    pub(super) fn copy_from(&mut self, other: &Cache) {
+    pub(super) fn copy_from(&mut self, other: &Cache<T>) {
         let common = self.stamps.iter().zip(&other.stamps).take_while(|(a, b)| a == b).count();
         self.stamps.truncate(common);
         self.stamps.extend(&other.stamps[common..]);
-        let (shape, d) = (self.shape, self.shape.head_width);
-        for part in (0..2 * shape.layers * shape.heads).map(|part| part * shape.context * d) {
-            let range = part + common * d..part + other.stamps.len() * d;
-            self.data[range.clone()].copy_from_slice(&other.data[range]);
+        let (size, d) = (self.shape.head(), self.shape.head_width);
+        let (begin, end) = (common / BLOCK * BLOCK * d, self.stamps.len().next_multiple_of(BLOCK) * d);
+        for head in (0..self.keys.len()).step_by(size) {
+            self.keys[head..][begin..end].copy_from_slice(&other.keys[head..][begin..end]);
+            self.values[head..][begin..end].copy_from_slice(&other.values[head..][begin..end]);
         }
+    }
+}
+
+/// Sets the key and value of a position in those of a head.
+pub(super) fn store<T: Kept>((keys, values): (&mut [T], &mut [T]), position: usize, key: &[f32], value: &[f32]) {
+    let d = key.len();
+    for (channel, &x) in key.iter().enumerate() {
+        keys[key_at(position, channel, d)] = T::keep(x);
+    }
+    for (to, &x) in values[position * d..][..d].iter_mut().zip(value) {
+        *to = T::keep(x);
     }
 }

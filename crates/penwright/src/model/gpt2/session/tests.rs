@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::LanguageModel;
+use crate::model::{Gpt2, LanguageModel};
 
 fn model(context: usize) -> Arc<Gpt2> {
     let config = Gpt2Config { vocab: 11, context, layers: 2, heads: 2, width: 12, ..Gpt2Config::default() };

@@ -1,0 +1,125 @@
+use super::*;
+use crate::isa::with_each;
+use proptest::prelude::*;
+
+const FORMATS: [Format; 4] = [Format::F32, Format::Bf16, Format::Int8, Format::Int4];
+
+/// Numbers that look like weights: most small, a few large.
+fn fill(len: usize, seed: u64) -> Vec<f32> {
+    let number = |i| (crate::math::random(seed, i) >> 40) as f32 / (1 << 23) as f32 - 1.0;
+    (0..len as u64).map(|i| number(i) * number(i + 7).abs() * number(i + 99).abs()).collect()
+}
+
+fn turned(w: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
+    (0..w.len()).map(|i| w[i % inputs * outputs + i / inputs]).collect()
+}
+
+fn product(weights: &Weights, x: &[f32], rows: usize) -> Vec<f32> {
+    let Shape { format, inputs, outputs } = weights.shape(0);
+    let (mut prepared, mut y) = (Inputs::default(), vec![9.0; rows * outputs]);
+    prepared.set(format, x, rows, inputs);
+    weights.multiply(0, &prepared, &mut y, |row, first, sums, y| {
+        for (i, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
+            *y = *sum + ((row + first + i) % 7) as f32; // as a bias would
+        }
+    });
+    for (i, y) in y.iter_mut().enumerate() {
+        *y -= ((i / outputs + i % outputs) % 7) as f32;
+    }
+    y
+}
+
+fn weights(format: Format, w: Source<'_>, inputs: usize, outputs: usize) -> Weights {
+    let mut weights = Weights::new([Shape { format, inputs, outputs }]).unwrap();
+    weights.set(0, w);
+    weights
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn close_to_the_exact_product(rows in 1usize..30, inputs in 1usize..200, outputs in 1usize..150) {
+        let (x, w) = (fill(rows * inputs, 1), fill(inputs * outputs, 2));
+        let exact: Vec<f64> = (0..rows * outputs).map(|i| {
+            let (row, n) = (i / outputs, i % outputs);
+            (0..inputs).map(|k| f64::from(x[row * inputs + k]) * f64::from(w[k * outputs + n])).sum()
+        }).collect();
+        let other = turned(&w, inputs, outputs);
+        for (format, tolerance) in FORMATS.into_iter().zip([1e-3, 1e-2, 4e-2, 0.25]) {
+            let mut first: Option<Vec<f32>> = None;
+            with_each(|isa| {
+                for w in [Source::InOut(&w), Source::OutIn(&other)] {
+                    let y = product(&weights(format, w, inputs, outputs), &x, rows);
+                    let scale = 0.1 * (inputs as f64).sqrt();
+                    for (y, exact) in y.iter().zip(&exact) {
+                        assert!((f64::from(*y) - exact).abs() <= tolerance * scale, "{format:?} {isa:?} {y} {exact}");
+                    }
+                    // The same arithmetic on every processor, but for the order of sums.
+                    for (y, first) in y.iter().zip(first.get_or_insert_with(|| y.clone())) {
+                        assert!((y - *first).abs() < 1e-3, "{format:?} {isa:?}: {y} {first}");
+                    }
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn attention_is_softmax(channels in 1usize..150, positions in 1usize..70) {
+        let (q, k, v) = (fill(channels, 3), fill(positions * channels, 4), fill(positions * channels, 5));
+        let scores: Vec<f64> = k.chunks(channels)
+            .map(|k| 3.0 * k.iter().zip(&q).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()).collect();
+        let total: f64 = scores.iter().map(|s| s.exp()).sum();
+        with_each(|isa| {
+            attends::<f32>(&q, &k, &v, |c, y| {
+                let exact: f64 = (0..positions).map(|t| scores[t].exp() / total * f64::from(v[t * channels + c])).sum();
+                assert!((f64::from(y) - exact).abs() < 1e-5, "{isa:?} {y} {exact}");
+            });
+            attends::<u16>(&q, &k, &v, |c, y| {
+                let exact: f64 = (0..positions).map(|t| scores[t].exp() / total * f64::from(v[t * channels + c])).sum();
+                assert!((f64::from(y) - exact).abs() < 4e-3, "{isa:?} {y} {exact}");
+            });
+        });
+    }
+}
+
+fn attends<T: Kept>(q: &[f32], k: &[f32], v: &[f32], check: impl Fn(usize, f32)) {
+    let (channels, positions) = (q.len(), k.len() / q.len());
+    // What lies beyond the last position is not looked at.
+    let mut keys = vec![T::keep(f32::NAN); positions.next_multiple_of(16) * channels];
+    for (i, &k) in k.iter().enumerate() {
+        keys[key_at(i / channels, i % channels, channels)] = T::keep(k);
+    }
+    let values: Vec<T> = v.iter().map(|&v| T::keep(v)).collect();
+    let mut out = vec![0.0; channels];
+    attend(q, &keys, &values, 3.0, &mut vec![0.0; positions.next_multiple_of(16)], &mut out);
+    out.iter().enumerate().for_each(|(c, &y)| check(c, y));
+}
+
+#[test]
+fn neither_other_rows_nor_threads_change_a_bit() {
+    let (inputs, outputs, rows) = (300, 517, 100);
+    let (x, w) = (fill(rows * inputs, 1), fill(inputs * outputs, 2));
+    for format in FORMATS {
+        let all = product(&weights(format, Source::InOut(&w), inputs, outputs), &x, rows);
+        for threads in [1, 2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let weights = pool.install(|| weights(format, Source::InOut(&w), inputs, outputs));
+            for size in [1, 2, 5, 6, 7, 12, 13, 33, 100] {
+                let part = pool.install(|| product(&weights, &x[..size * inputs], size));
+                assert_eq!(all[..size * outputs], part, "{format:?}, {size} rows, {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn extreme_numbers_stay_numbers() {
+    for format in FORMATS {
+        for value in [0.0, 1e-38, -1e-20, 3e4, -1e9] {
+            let w = vec![value; 70 * 33];
+            let y = product(&weights(format, Source::InOut(&w), 70, 33), &vec![1.0; 70], 1);
+            let exact = 70.0 * value;
+            assert!(y.iter().all(|y| (y - exact).abs() <= 0.01 * exact.abs() + 1e-3), "{format:?} {value}: {y:?}");
+        }
+    }
+}
