@@ -10,6 +10,7 @@ mod mapped;
 mod math;
 mod matmul;
 mod parts;
+pub mod peak;
 mod rows;
 mod team;
 mod tile;

@@ -11,6 +11,7 @@
 //! The library never prints, never exits and never reads flags: progress goes to callbacks, errors are
 //! [`Error`] values.
 
+pub mod bench;
 pub mod compare;
 pub mod corpus;
 pub mod duration;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod chat;
 mod choice;
 mod compare;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::color::ColorChoice;
 
+pub(crate) use bench::Bench;
 pub(crate) use chat::Chat;
 pub(crate) use choice::{Choice, Precision};
 pub(crate) use compare::Compare;
@@ -91,6 +93,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Shows the tokens and ids of a text, or counts them
     Tokenize(Tokenize),
+    /// How fast it is here, beside what this machine allows: products, training steps, decoding
+    Bench(Bench),
     /// What this machine can do, what is missing, and whether training works here
     Doctor(Doctor),
 }

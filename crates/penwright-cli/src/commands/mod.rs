@@ -1,5 +1,6 @@
 //! The commands: each calls the library and prints what it says.
 
+mod bench;
 mod chat;
 mod compare;
 mod demo;
@@ -61,6 +62,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Export(args) => export::run(cli, args),
         Command::Inspect(args) => inspect::run(cli, args),
         Command::Tokenize(args) => tokenize::run(cli, args),
+        Command::Bench(args) => bench::run(cli, args),
         Command::Doctor(args) => doctor::run(cli, args),
     }
 }
