@@ -48,8 +48,7 @@ fn units(criterion: &mut Criterion) {
 fn attention(criterion: &mut Criterion) {
     let mut group = group(criterion, "decode attention");
     let (positions, channels) = (512, 64);
-    let (q, keys, values) =
-        (noise::<f32>(channels, 1), bits(positions * channels, 2), bits(positions * channels, 3));
+    let (q, keys, values) = (noise::<f32>(channels, 1), bits(positions * channels, 2), bits(positions * channels, 3));
     let (mut scores, mut out) = (vec![0.0; positions], vec![0.0; channels]);
     measure(&mut group, "one head over 512, bf16", 4 * positions * channels, || {
         attend(&q, &keys, &values, 0.125, &mut scores, &mut out);
