@@ -22,7 +22,7 @@ pub use activation::{
 pub use attention::{CausalHead, Mask};
 pub use bf16::{Bf16, Element, same_kind};
 pub use isa::{Isa, isa};
-pub use lstm::{LSTM_UNITS, LstmGradients, LstmSums, lstm_backward, lstm_cell, lstm_forward};
+pub use lstm::{LSTM_UNITS, LstmGradients, LstmSums, lstm_backward, lstm_forward};
 pub use mapped::Mapped;
 pub use math::{dot, exp, random, sigmoid, tanh};
 pub use matmul::{

@@ -1,6 +1,9 @@
 //! Times training steps of LSTMs, forward, backward and AdamW, in f32 and bfloat16, on one thread and on two.
 //!
-//!     cargo run --release --example lstm_step -- [small|large] [f32|bf16] [threads]
+//!     cargo run --release --example lstm_step -- [small|large] [f32|bf16] [1|2] [uniform]
+//!
+//! Tokens are as frequent as words are in a text, or, with `uniform`, all equally frequent: the first layer computes the
+//! products of a token that comes several times in a batch once. GFLOP/s counts every product in full.
 
 use std::time::Instant;
 
@@ -22,13 +25,14 @@ fn flops(case: &Case) -> f64 {
     6.0 * (case.batch * case.context) as f64 * (weights + vocab * hidden) as f64
 }
 
-/// Tokens as often as words are in a text: the n-th most frequent with a probability of about 1 / n.
-fn tokens(vocab: usize, n: usize, seed: u64) -> Vec<u32> {
-    let uniform = |i| (penwright::layers::random(seed, i as u64) >> 11) as f64 / (1u64 << 53) as f64;
-    (0..n).map(|i| ((vocab as f64).powf(uniform(i)) as u32 - 1).min(vocab as u32 - 1)).collect()
+/// Tokens as often as words are in a text, the n-th most frequent with a probability of about 1 / n; or all as often.
+fn tokens(vocab: usize, n: usize, seed: u64, uniform: bool) -> Vec<u32> {
+    let random = |i| (penwright::layers::random(seed, i as u64) >> 11) as f64 / (1u64 << 53) as f64;
+    let token = |x: f64| if uniform { x * vocab as f64 } else { (vocab as f64).powf(x) - 1.0 };
+    (0..n).map(|i| (token(random(i)) as u32).min(vocab as u32 - 1)).collect()
 }
 
-fn run(case: &Case, bf16: bool, threads: usize) {
+fn run(case: &Case, bf16: bool, threads: usize, uniform: bool) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let mut model = Lstm::new(case.config.clone(), 1).unwrap();
@@ -39,7 +43,8 @@ fn run(case: &Case, bf16: bool, threads: usize) {
         let (mut best, mut best_all) = (f64::INFINITY, f64::INFINITY);
         let (mut first, mut last) = (0.0, 0.0);
         for step in 0..12 {
-            let (x, y) = (tokens(case.config.vocab, n, step % 2), tokens(case.config.vocab, n, step % 2 + 2));
+            let draw = |seed| tokens(case.config.vocab, n, seed, uniform);
+            let (x, y) = (draw(step % 2), draw(step % 2 + 2));
             let start = Instant::now();
             last = model.train_step(&x, &y, case.batch, &mut grads, true, Dropout::OFF);
             best = f64::min(best, start.elapsed().as_secs_f64());
@@ -87,7 +92,7 @@ fn main() {
                     && (named(&[precision]) || !named(&["f32", "bf16"]))
                     && (named(&[&threads.to_string()]) || !named(&["1", "2"]))
                 {
-                    run(case, bf16, threads);
+                    run(case, bf16, threads, named(&["uniform"]));
                 }
             }
         }

@@ -12,59 +12,6 @@ const UNITS: usize = LSTM_UNITS;
 /// The sums of a block's four gates, i, f, g, o, side by side.
 const ROW: usize = 4 * UNITS;
 
-/// `gates` (four groups: i, f, g, o) holds sums and becomes the activated gates; `cell ← f ⊙ before + i ⊙ g`,
-/// `hidden ← o ⊙ tanh(cell)`. `before` is the whole `[rows, H]` cell state of the step before, of which the block
-/// begins at column `first`. Panics when the blocks' shapes differ.
-pub fn lstm_cell(
-    gates: &mut BlockMut<'_>,
-    before: &[f32],
-    first: usize,
-    cell: &mut BlockMut<'_>,
-    hidden: &mut BlockMut<'_>,
-) {
-    let h = cell.stride;
-    for row in 0..gates.rows() {
-        let [i, f, g, o] = gates.row(row);
-        let ([cell], [hidden]) = (cell.row(row), hidden.row(row));
-        cell_row(i, f, g, o, &before[row * h + first..], cell, hidden);
-    }
-}
-
-dispatched! {
-    /// A row of units. Separate slices in a called function's signature are known not to overlap; inlined into the
-    /// loop over rows, their interleaved rows would look as if they did, and no vectors would be used.
-    fn cell_row(
-        i: &mut [f32],
-        f: &mut [f32],
-        g: &mut [f32],
-        o: &mut [f32],
-        before: &[f32],
-        cell: &mut [f32],
-        hidden: &mut [f32],
-    ) = cell_row_body;
-}
-
-#[inline(always)]
-fn cell_row_body<const FMA: bool>(
-    i: &mut [f32],
-    f: &mut [f32],
-    g: &mut [f32],
-    o: &mut [f32],
-    before: &[f32],
-    cell: &mut [f32],
-    hidden: &mut [f32],
-) {
-    let values = i.iter_mut().zip(f).zip(g).zip(o).zip(before).zip(cell).zip(hidden);
-    for ((((((i, f), g), o), before), cell), hidden) in values {
-        *i = sigmoid_by::<FMA>(*i);
-        *f = sigmoid_by::<FMA>(*f);
-        *g = tanh_by::<FMA>(*g);
-        *o = sigmoid_by::<FMA>(*o);
-        *cell = fma::<FMA>(*f, *before, *i * *g);
-        *hidden = *o * tanh_by::<FMA>(*cell);
-    }
-}
-
 /// What goes into the gates of a block at one step of B texts: rows of `4 · LSTM_UNITS` sums.
 #[derive(Clone, Copy, Debug)]
 pub struct LstmSums<'a> {

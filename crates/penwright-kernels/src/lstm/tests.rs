@@ -115,20 +115,4 @@ proptest! {
             check::<Bf16>(&case);
         });
     }
-
-    #[test]
-    fn the_cell_alone((gates, before) in (1usize..50).prop_flat_map(|h| (values(8 * h), values(2 * h)))) {
-        let h = before.len() / 2;
-        with_each(|_| {
-            let (mut a, mut cell, mut hidden) = (gates.clone(), vec![0.0; 2 * h], vec![0.0; 2 * h]);
-            let mut block = BlockMut::grouped(&mut a, 2, 4 * h, 4);
-            let blocks = (&mut BlockMut::whole(&mut cell, 2, h), &mut BlockMut::whole(&mut hidden, 2, h));
-            lstm_cell(&mut block, &before, 0, blocks.0, blocks.1);
-            for i in 0..2 * h {
-                let a = [0, 1, 2, 3].map(|gate| f64::from(gates[i / h * 4 * h + gate * h + i % h]));
-                let (c, s) = exact(a, before[i].into());
-                assert!((f64::from(cell[i]) - c).abs() < 1e-4 && (f64::from(hidden[i]) - s).abs() < 1e-4);
-            }
-        });
-    }
 }

@@ -8,7 +8,7 @@ use crate::tile::{Start, Tile};
 /// The inner dimension is cut into equal parts of at most this many groups.
 pub(super) const INNER: usize = 512;
 /// Groups of B that stay in the second cache.
-const SECOND_CACHE: usize = 1 << 16;
+pub(super) const SECOND_CACHE: usize = 1 << 16;
 
 /// The left factor, a tile of rows at a time: where the tile of a row begins, and the steps within it, in elements.
 #[derive(Clone, Copy)]

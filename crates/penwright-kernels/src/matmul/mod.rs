@@ -14,7 +14,7 @@ use crate::isa::isa;
 use crate::parts::{BlockMut, chunks_mut, each};
 use crate::team::run;
 use crate::tile::{MAX_PANEL, MR, panel};
-use block::{Block, INNER, Left, multiply};
+use block::{Block, INNER, Left, SECOND_CACHE, multiply};
 use few::{FEW_ROWS, few_rows};
 pub use finish::Output;
 use finish::Sink;
@@ -156,7 +156,7 @@ fn lay<E: Packable, A: Packable>(a: Matrix<'_, A>, memory: &mut PackedLeft<E>, n
     }
 }
 
-/// Most tiles of a task's block, one above the other, unless there are few tasks.
+/// Tiles of a task's block, one above the other, where the right factor is large.
 const TALL: usize = 20;
 
 /// The product as tasks, each a block of the output.
@@ -165,14 +165,19 @@ fn spread<E: Packable>(sink: Sink<'_, E>, left: Left<E>, right: &Packed<E>, m: u
     let tasks = (m * n * k / TASK_FLOPS / E::GROUP).clamp(1, 128);
     let step = left.step(right, m);
     let tiles = m.div_ceil(step);
-    // Blocks of up to TALL tiles, so that a panel, once it is in the second cache, is multiplied by many rows.
-    let high = tiles.div_ceil(tiles.min(tasks)).max(TALL.min(tiles * n.div_ceil(width) / tasks)).max(1);
+    // Where the right factor does not stay in the second cache, blocks of up to TALL tiles, so that a panel that has come
+    // is multiplied by many rows.
+    let tall = if n * k.div_ceil(E::GROUP) > 8 * SECOND_CACHE { TALL } else { 1 };
+    let high = tiles.div_ceil(tiles.min(tasks)).max(tall.min(tiles * n.div_ceil(width) / tasks)).max(1);
     let block_rows = tiles.div_ceil(tiles.div_ceil(high)) * step;
     let across = tasks.div_ceil(m.div_ceil(block_rows));
     let block_cols = n.div_ceil(width).div_ceil(across) * width;
     let across = n.div_ceil(block_cols);
-    run(m.div_ceil(block_rows) * across, |task| {
-        let (row, first) = (task / across * block_rows, task % across * block_cols);
+    let down = m.div_ceil(block_rows);
+    run(down * across, |task| {
+        // A large right factor is split between the threads, each taking on what it has packed; a small one is shared.
+        let (down, across) = if tall > 1 { (task % down, task / down) } else { (task / across, task % across) };
+        let (row, first) = (down * block_rows, across * block_cols);
         let (rows, cols) = (block_rows.min(m - row), block_cols.min(n - first));
         let block = Block { rows, first, cols, groups: k.div_ceil(E::GROUP) };
         // SAFETY: the block lies in the output, whose shape fits the factors as asserted by the callers; its first row

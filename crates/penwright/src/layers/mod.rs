@@ -22,7 +22,6 @@ pub(crate) use embedding::embed_backward;
 pub use layer_norm::LayerNorm;
 pub(crate) use linear::add_rows;
 pub use linear::{Layout, Linear};
-pub use lstm_cell::lstm_cell;
 pub(crate) use lstm_cell::{Above, Below, Kept, Lines, LstmLayer, Work, width_of};
 pub use penwright_kernels::{Isa, isa};
 

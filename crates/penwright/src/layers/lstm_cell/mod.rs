@@ -19,7 +19,7 @@ mod memory;
 
 use std::ops::Range;
 
-use penwright_kernels::{self as kernels, Cut, LSTM_UNITS as UNITS, Matrix, Packed, blocks_mut, each};
+use penwright_kernels::{Cut, Element, LSTM_UNITS as UNITS, Matrix, Packed};
 
 use super::Linear;
 pub(crate) use memory::{Kept, Lines, Work, width_of};
@@ -60,7 +60,7 @@ impl<E> Below<'_, E> {
 
 /// Where the gradient of a layer's outputs comes from.
 #[derive(Clone, Copy)]
-pub(crate) enum Above<'a, E: kernels::Element> {
+pub(crate) enum Above<'a, E: Element> {
     /// From the layer above: the gradient of its sums `[T · B, 4H]` is multiplied by its `W_ih`.
     Product(Matrix<'a, E>, &'a Packed<E>),
     /// It is computed, `[T · B, H]`.
@@ -94,18 +94,4 @@ impl Shape {
     fn units(self) -> Cut {
         Cut { rows: self.batch, cols: self.blocks() * UNITS, block_rows: self.batch, groups: 1, block_cols: UNITS }
     }
-}
-
-/// The cell alone, for decoding: `gates` `[B, 4H]` holds the sums a and becomes the activated gates; `cell_before`,
-/// `cell`, `hidden` are `[B, H]`.
-pub fn lstm_cell(gates: &mut [f32], cell_before: &[f32], cell: &mut [f32], hidden: &mut [f32], h: usize) {
-    if hidden.is_empty() {
-        return; // all streams have ended
-    }
-    let batch = hidden.len() / h;
-    let cut = |groups| Cut { rows: batch, cols: groups * h, block_rows: batch, groups, block_cols: UNITS };
-    let parts = (blocks_mut(gates, cut(4)), blocks_mut(cell, cut(1)), blocks_mut(hidden, cut(1)));
-    each(parts, |i, (mut gates, mut cell, mut hidden)| {
-        kernels::lstm_cell(&mut gates, cell_before, i * UNITS, &mut cell, &mut hidden);
-    });
 }

@@ -188,7 +188,8 @@ impl Lstm {
                 Some(upper) => (self.layers[l + 1].above(upper, rows), dropout.at(l as u64)),
                 None => (Above::Ready(&s.d), Dropout::OFF),
             };
-            layer.backward(p, (&mut *grads, fresh), &mut kept[0], &mut s.work, (below, above), (batch, time), mask);
+            let memory = (&mut kept[0], &mut s.work);
+            layer.backward(p, (&mut *grads, fresh), memory, (below, above), (batch, time), mask);
         }
         embed_backward(&mut grads[self.embedding.clone()], &s.inputs.tokens, s.work.dtable(), self.config.embed);
     }
