@@ -25,7 +25,7 @@ mod pack;
 mod pages;
 
 pub use cell::{UNITS, gate_at, lstm_units};
-pub use attend::{Kept, attend, key_at};
+pub use attend::{ATTEND_ROWS, attend, key_at};
 pub use inputs::Inputs;
 
 use crate::parts::{Cut, blocks_mut, chunks_mut, each};
