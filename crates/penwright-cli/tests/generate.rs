@@ -71,11 +71,16 @@ fn every_option_of_generate() {
         let filters = "--temperature 0.9 --top-k 9 --top-p 0.9 --min-p 0.02 --typical 0.9 --repetition-penalty 1.1";
         json(&format!("{filters} --no-repeat-ngram 20 --precision f32 --stop xx --stop yy"));
         let written = json("--greedy --tokens 30 --prompt The --precision f32");
-        assert_eq!(json("--greedy --tokens 30 --prompt The")["samples"], written["samples"], "auto is f32 in small models");
+        assert_eq!(
+            json("--greedy --tokens 30 --prompt The")["samples"],
+            written["samples"],
+            "auto is f32 in small models"
+        );
         for precision in ["bf16", "int8", "int4"] {
             let alone = json(&format!("--tokens 40 --prompt The --seed 5 --precision {precision}"));
             assert_eq!(alone["samples"][0]["tokens"], 40);
-            let beside = json(&format!("--tokens 40 --prompt The --seed 5 --samples 3 --threads 1 --precision {precision}"));
+            let beside =
+                json(&format!("--tokens 40 --prompt The --seed 5 --samples 3 --threads 1 --precision {precision}"));
             assert_eq!(alone["samples"][0], beside["samples"][0], "{precision}");
         }
         let beams = json("--beams 4 --samples 2 --tokens 30 --stop q");

@@ -96,7 +96,9 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  penwright eval runs/book other.txt --json\n  penwright eval gpt2 other.txt --precision int8")]
+#[command(
+    after_help = "Examples:\n  penwright eval runs/book other.txt --json\n  penwright eval gpt2 other.txt --precision int8"
+)]
 pub(crate) struct Eval {
     /// Run, Hugging Face directory, .gguf file or hub id such as gpt2
     pub(crate) run: PathBuf,

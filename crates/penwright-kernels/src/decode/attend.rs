@@ -100,11 +100,13 @@ fn products<T: Element, const FMA: bool, const R: usize>(
 ) -> [[f32; SIDE]; R] {
     let mut sums = [[[0.0f32; SIDE]; 4]; R];
     let (fours, rest) = keys.as_chunks::<SIDE>().0.as_chunks::<4>();
+    // Slices of one length need no checks in the loop, which would keep the sums out of the registers.
+    let queries: [&[[f32; 4]]; R] = std::array::from_fn(|row| &q[row * d..][..d].as_chunks().0[..fours.len()]);
     for (k, keys) in fours.iter().enumerate() {
         for j in 0..4 {
             let keys = keys[j].map(T::get);
             for row in 0..R {
-                let q = q[row * d + 4 * k + j];
+                let q = queries[row][k][j];
                 for i in 0..SIDE {
                     sums[row][j][i] = fma::<FMA>(q, keys[i], sums[row][j][i]);
                 }
@@ -126,16 +128,24 @@ fn products<T: Element, const FMA: bool, const R: usize>(
 #[inline(always)]
 fn exponentials<const FMA: bool>(scores: &mut [f32]) -> f32 {
     let mut largest = [f32::NEG_INFINITY; SIDE];
-    for part in scores.chunks(SIDE) {
-        largest.iter_mut().zip(part).for_each(|(a, &b)| *a = if b > *a { b } else { *a });
+    let (parts, rest) = scores.as_chunks_mut::<SIDE>();
+    for part in &*parts {
+        for i in 0..SIDE {
+            largest[i] = if part[i] > largest[i] { part[i] } else { largest[i] };
+        }
     }
+    largest.iter_mut().zip(&*rest).for_each(|(a, &b)| *a = if b > *a { b } else { *a });
     let largest = largest.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
     let mut sums = [0.0f32; SIDE];
-    for part in scores.chunks_mut(SIDE) {
-        for (sum, score) in sums.iter_mut().zip(part) {
-            *score = exp_by::<FMA>(*score - largest);
-            *sum += *score;
+    for part in parts {
+        for i in 0..SIDE {
+            part[i] = exp_by::<FMA>(part[i] - largest);
+            sums[i] += part[i];
         }
+    }
+    for (sum, score) in sums.iter_mut().zip(rest) {
+        *score = exp_by::<FMA>(*score - largest);
+        *sum += *score;
     }
     sums.iter().sum()
 }
@@ -154,11 +164,12 @@ fn weighted<T: Element, const FMA: bool, const R: usize, const N: usize>(
     let room = scores.len() / R;
     let mut total = [[0.0f32; N]; R];
     // What all rows see, then what some do.
-    for t in 0..positions {
-        let Some(values) = values[t * d + first..].first_chunk::<N>() else { break };
+    let seen: [&[f32]; R] = std::array::from_fn(|row| &scores[row * room..][..positions]);
+    for (t, values) in values.chunks_exact(d).take(positions).enumerate() {
+        let Some(values) = values[first..].first_chunk::<N>() else { break };
         let values = values.map(T::get);
         for row in 0..R {
-            let weight = scores[row * room + t];
+            let weight = seen[row][t];
             for i in 0..N {
                 total[row][i] = fma::<FMA>(weight, values[i], total[row][i]);
             }

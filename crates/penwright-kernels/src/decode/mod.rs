@@ -24,8 +24,8 @@ mod integer;
 mod pack;
 mod pages;
 
-pub use cell::{UNITS, gate_at, lstm_units};
 pub use attend::{ATTEND_ROWS, attend, key_at};
+pub use cell::{UNITS, gate_at, lstm_units};
 pub use inputs::Inputs;
 
 use crate::parts::{Cut, blocks_mut, chunks_mut, each};

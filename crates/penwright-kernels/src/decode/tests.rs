@@ -98,7 +98,8 @@ fn attends<T: Element>(q: &[f32], k: &[f32], v: &[f32], rows: usize, check: impl
         keys[key_at(i / channels, i % channels, channels)] = T::of(k);
     }
     let values: Vec<T> = v.iter().map(|&v| T::of(v)).collect();
-    let (mut scores, mut out, mut one) = (vec![0.0; 4 * positions.next_multiple_of(16)], vec![0.0; q.len()], vec![0.0; channels]);
+    let (mut scores, mut out, mut one) =
+        (vec![0.0; 4 * positions.next_multiple_of(16)], vec![0.0; q.len()], vec![0.0; channels]);
     let first = positions - rows + 1;
     attend(q, &keys, &values, channels, first, 3.0, &mut scores, &mut out);
     out.iter().enumerate().for_each(|(i, &y)| check(i, y));
@@ -132,7 +133,10 @@ fn weights_are_stored_alike_by_every_instruction_set() {
         let mut first: Option<Vec<u8>> = None;
         with_each(|isa| {
             let weights = weights(format, Source::InOut(&w), 150, 70);
-            assert!(*first.get_or_insert_with(|| weights.pages.bytes().to_vec()) == weights.pages.bytes(), "{format:?} {isa:?}");
+            assert!(
+                *first.get_or_insert_with(|| weights.pages.bytes().to_vec()) == weights.pages.bytes(),
+                "{format:?} {isa:?}"
+            );
         });
     }
 }

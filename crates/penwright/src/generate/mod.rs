@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Result;
-use crate::model::{LanguageModel, Session};
 pub use crate::model::DecodePrecision as Precision;
+use crate::model::{LanguageModel, Session};
 use crate::tokenizer::{DecodeStream, Tokenizer};
 use ending::Ending;
 use sampling::Sampler;

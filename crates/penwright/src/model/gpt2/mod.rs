@@ -13,8 +13,8 @@ use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecodePrecision, LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_of,
-    scores_of,
+    DecodePrecision, LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens,
+    mean_of, scores_of,
 };
 use crate::layers::{Dropout, LayerNorm, Layout, Linear};
 use crate::{Error, Result};

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use penwright_kernels::decode::Inputs;
 use penwright_kernels::{Element, add, chunks, chunks_mut, each, layer_norm, team};
 
-use super::lora::PARTS;
 use super::Gpt2Config;
+use super::lora::PARTS;
 use crate::Result;
 use crate::layers::{LayerNorm, log_softmax};
 use crate::model::decode::{Places, check_memory};
@@ -192,7 +192,8 @@ impl Decoder {
             }
         };
         for (l, block) in model.blocks.iter().enumerate() {
-            let [qkv_matrix, attention_matrix, up_matrix, down_matrix] = PARTS.map(|part| l * PARTS.len() + part as usize);
+            let [qkv_matrix, attention_matrix, up_matrix, down_matrix] =
+                PARTS.map(|part| l * PARTS.len() + part as usize);
             let bias = PARTS.map(|part| part.of(block).bias.clone().map(|range| &p[range]));
             norm(&block.norm1, p, x, y);
             inputs.set(format, y, n, c);

@@ -10,7 +10,8 @@ use penwright_kernels::{Init, Matrix, Output, add, chunks_mut, each, matmul, pro
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecodePrecision, LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens, mean_score, scores_of,
+    DecodePrecision, LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens,
+    mean_score, scores_of,
 };
 use crate::layers::{Dropout, Layout, Linear, OutputLayer, Recurrent, add_rows, embed, embed_backward};
 use crate::{Error, Result};
