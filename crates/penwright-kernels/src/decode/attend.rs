@@ -18,13 +18,12 @@ pub fn key_at(position: usize, channel: usize, channels: usize) -> usize {
 
 dispatched! {
     /// `out = softmax(scale · q Kᵀ) V` for rows that follow each other, q and out `[rows, D]`: the first sees `positions`
-    /// positions, each further one one more. Values `[T, D]`; keys `[T / 16, D, 16]`, the positions of a block side by
-    /// side; `scores` is working memory of 4 T numbers, T rounded up to a multiple of 16. Each row is computed as if it
+    /// positions, each further one one more. Kept are keys `[T / 16, D, 16]`, the positions of a block side
+    /// by side, and values `[T, D]`; `scores` is working memory of 4 T numbers, T rounded up to a multiple of 16. Each row is computed as if it
     /// were alone. Panics when the slices do not fit each other.
     pub fn attend<T: Element>(
         q: &[f32],
-        keys: &[T],
-        values: &[T],
+        kept: (&[T], &[T]),
         channels: usize,
         positions: usize,
         scale: f32,
@@ -36,8 +35,7 @@ dispatched! {
 #[inline(always)]
 fn attend_body<T: Element, const FMA: bool>(
     q: &[f32],
-    keys: &[T],
-    values: &[T],
+    kept: (&[T], &[T]),
     channels: usize,
     positions: usize,
     scale: f32,
@@ -48,11 +46,11 @@ fn attend_body<T: Element, const FMA: bool>(
     for (i, (q, out)) in tiles.enumerate() {
         let first = positions + i * ATTEND_ROWS;
         if q.len() == ATTEND_ROWS * channels {
-            tile::<T, FMA, ATTEND_ROWS>(q, (keys, values), channels, first, scale, scores, out);
+            tile::<T, FMA, ATTEND_ROWS>(q, kept, channels, first, scale, scores, out);
             continue;
         }
         for (row, (q, out)) in q.chunks_exact(channels).zip(out.chunks_exact_mut(channels)).enumerate() {
-            tile::<T, FMA, 1>(q, (keys, values), channels, first + row, scale, scores, out);
+            tile::<T, FMA, 1>(q, kept, channels, first + row, scale, scores, out);
         }
     }
 }

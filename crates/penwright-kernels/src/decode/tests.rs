@@ -101,10 +101,10 @@ fn attends<T: Element>(q: &[f32], k: &[f32], v: &[f32], rows: usize, check: impl
     let (mut scores, mut out, mut one) =
         (vec![0.0; 4 * positions.next_multiple_of(16)], vec![0.0; q.len()], vec![0.0; channels]);
     let first = positions - rows + 1;
-    attend(q, &keys, &values, channels, first, 3.0, &mut scores, &mut out);
+    attend(q, (&keys, &values), channels, first, 3.0, &mut scores, &mut out);
     out.iter().enumerate().for_each(|(i, &y)| check(i, y));
     for row in 0..rows {
-        attend(&q[row * channels..][..channels], &keys, &values, channels, first + row, 3.0, &mut scores, &mut one);
+        attend(&q[row * channels..][..channels], (&keys, &values), channels, first + row, 3.0, &mut scores, &mut one);
         assert_eq!(one, out[row * channels..][..channels], "a row alone");
     }
 }

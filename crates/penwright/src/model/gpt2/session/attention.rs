@@ -93,7 +93,7 @@ impl Heads {
                         }
                     }
                     let (queries, out) = (&queries[..size * d], &mut out[..size * d]);
-                    attend(queries, keys, values, d, first, self.scale, scores, out);
+                    attend(queries, (keys, values), d, first, self.scale, scores, out);
                     for (&i, out) in tile.iter().zip(out.chunks_exact(d)) {
                         let [row] = attended.row(i);
                         row.copy_from_slice(out);
@@ -131,7 +131,7 @@ impl Heads {
             let (keys, values) = cache.layer(self.layer);
             let (keys, values) = (&keys[head * self.head..], &values[head * self.head..]);
             let query = self.part(qkv, i / self.heads, 0, head);
-            attend(query, keys, values, d, row.position + 1, self.scale, scores, out);
+            attend(query, (keys, values), d, row.position + 1, self.scale, scores, out);
         });
     }
 }
