@@ -1,5 +1,6 @@
-//! Attention of one row of one head over the keys and values of a text.
+//! Attention of rows of one head over the keys and values of a text.
 
+use crate::bf16::Element;
 use crate::isa::dispatched;
 use crate::math::{exp_by, fma};
 
@@ -7,55 +8,8 @@ use crate::math::{exp_by, fma};
 const SIDE: usize = 16;
 /// Channels of values that are summed at once.
 const CHANNELS: usize = 64;
-
-/// A number that a cache keeps: as it is, or as the bits of a bf16.
-pub trait Kept: Copy + Default + Send + Sync + 'static {
-    /// The number nearest to x.
-    fn keep(x: f32) -> Self;
-    /// Its value.
-    fn value(self) -> f32;
-    /// [`attend`] for these numbers.
-    fn attend(q: &[f32], keys: &[Self], values: &[Self], scale: f32, scores: &mut [f32], out: &mut [f32]);
-}
-
-impl Kept for f32 {
-    #[inline(always)]
-    fn keep(x: f32) -> Self {
-        x
-    }
-
-    #[inline(always)]
-    fn value(self) -> f32 {
-        self
-    }
-
-    fn attend(q: &[f32], keys: &[Self], values: &[Self], scale: f32, scores: &mut [f32], out: &mut [f32]) {
-        attend_f32(q, keys, values, scale, scores, out);
-    }
-}
-
-impl Kept for u16 {
-    #[inline(always)]
-    fn keep(x: f32) -> Self {
-        super::inputs::to_bf16(x) as u16
-    }
-
-    #[inline(always)]
-    fn value(self) -> f32 {
-        f32::from_bits(u32::from(self) << 16)
-    }
-
-    fn attend(q: &[f32], keys: &[Self], values: &[Self], scale: f32, scores: &mut [f32], out: &mut [f32]) {
-        attend_bf16(q, keys, values, scale, scores, out);
-    }
-}
-
-/// `out = softmax(scale · q Kᵀ) V` for one row: q and out `[D]`; values `[T, D]`; keys `[T / 16, D, 16]`, the positions of
-/// a block side by side; `scores` is working memory of T numbers, T rounded up to a multiple of 16.
-/// Panics when the slices do not fit each other.
-pub fn attend<T: Kept>(q: &[f32], keys: &[T], values: &[T], scale: f32, scores: &mut [f32], out: &mut [f32]) {
-    T::attend(q, keys, values, scale, scores, out);
-}
+/// Rows that go over the keys and values together.
+pub const ATTEND_ROWS: usize = 4;
 
 /// The place of a key's channel in a head's keys.
 pub fn key_at(position: usize, channel: usize, channels: usize) -> usize {
@@ -63,111 +17,173 @@ pub fn key_at(position: usize, channel: usize, channels: usize) -> usize {
 }
 
 dispatched! {
-    fn attend_f32(q: &[f32], keys: &[f32], values: &[f32], scale: f32, scores: &mut [f32], out: &mut [f32]) = f32_body;
-}
-dispatched! {
-    fn attend_bf16(q: &[f32], keys: &[u16], values: &[u16], scale: f32, scores: &mut [f32], out: &mut [f32]) = bf16_body;
+    /// `out = softmax(scale · q Kᵀ) V` for rows that follow each other, q and out `[rows, D]`: the first sees `positions`
+    /// positions, each further one one more. Kept are keys `[T / 16, D, 16]`, the positions of a block side
+    /// by side, and values `[T, D]`; `scores` is working memory of 4 T numbers, T rounded up to a multiple of 16. Each row is computed as if it
+    /// were alone. Panics when the slices do not fit each other.
+    pub fn attend<T: Element>(
+        q: &[f32],
+        kept: (&[T], &[T]),
+        channels: usize,
+        positions: usize,
+        scale: f32,
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) = attend_body;
 }
 
 #[inline(always)]
-fn f32_body<const FMA: bool>(q: &[f32], keys: &[f32], values: &[f32], scale: f32, scores: &mut [f32], out: &mut [f32]) {
-    attend_body::<FMA, f32>(q, keys, values, scale, scores, out);
-}
-
-#[inline(always)]
-fn bf16_body<const FMA: bool>(
+fn attend_body<T: Element, const FMA: bool>(
     q: &[f32],
-    keys: &[u16],
-    values: &[u16],
+    kept: (&[T], &[T]),
+    channels: usize,
+    positions: usize,
     scale: f32,
     scores: &mut [f32],
     out: &mut [f32],
 ) {
-    attend_body::<FMA, u16>(q, keys, values, scale, scores, out);
+    let tiles = q.chunks(ATTEND_ROWS * channels).zip(out.chunks_mut(ATTEND_ROWS * channels));
+    for (i, (q, out)) in tiles.enumerate() {
+        let first = positions + i * ATTEND_ROWS;
+        if q.len() == ATTEND_ROWS * channels {
+            tile::<T, FMA, ATTEND_ROWS>(q, kept, channels, first, scale, scores, out);
+            continue;
+        }
+        for (row, (q, out)) in q.chunks_exact(channels).zip(out.chunks_exact_mut(channels)).enumerate() {
+            tile::<T, FMA, 1>(q, kept, channels, first + row, scale, scores, out);
+        }
+    }
 }
 
+/// R rows, of which the first sees `positions` positions.
 #[inline(always)]
-fn attend_body<const FMA: bool, T: Kept>(
+fn tile<T: Element, const FMA: bool, const R: usize>(
     q: &[f32],
-    keys: &[T],
-    values: &[T],
+    (keys, values): (&[T], &[T]),
+    d: usize,
+    positions: usize,
     scale: f32,
     scores: &mut [f32],
     out: &mut [f32],
 ) {
-    let d = q.len();
-    let positions = values.len() / d;
-    assert!(out.len() == d && keys.len() >= positions.div_ceil(SIDE) * SIDE * d, "shapes differ");
-    let scores = &mut scores[..positions.next_multiple_of(SIDE)];
-    for (scores, keys) in scores.as_chunks_mut::<SIDE>().0.iter_mut().zip(keys.chunks_exact(SIDE * d)) {
-        *scores = products::<FMA, T>(q, keys, scale);
+    let (most, room) = (positions + R - 1, (positions + R - 1).next_multiple_of(SIDE));
+    let (keys, values) = (&keys[..room * d], &values[..most * d]);
+    let scores = &mut scores[..R * room];
+    for (block, keys) in keys.chunks_exact(SIDE * d).enumerate() {
+        for (row, products) in products::<T, FMA, R>(q, keys, d, scale).into_iter().enumerate() {
+            scores[row * room + block * SIDE..][..SIDE].copy_from_slice(&products);
+        }
     }
-    let scores = &mut scores[..positions];
-    let mut largest = [f32::NEG_INFINITY; SIDE];
-    for part in scores.chunks(SIDE) {
-        largest.iter_mut().zip(part).for_each(|(a, &b)| *a = if b > *a { b } else { *a });
+    let mut sums = [1.0; R];
+    for (row, (scores, sum)) in scores.chunks_exact_mut(room).zip(&mut sums).enumerate() {
+        *sum = exponentials::<FMA>(&mut scores[..positions + row]);
     }
-    let largest = largest.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
-    scores.iter_mut().for_each(|score| *score = exp_by::<FMA>(*score - largest));
-    let mut sums = [0.0f32; SIDE];
-    for part in scores.chunks(SIDE) {
-        sums.iter_mut().zip(part).for_each(|(a, b)| *a += b);
-    }
-    let sum: f32 = sums.iter().sum();
     let mut first = 0;
-    while first + CHANNELS <= d {
-        weighted::<FMA, T, CHANNELS>(scores, values, d, first, sum, out);
-        first += CHANNELS;
-    }
-    while first + SIDE <= d {
-        weighted::<FMA, T, SIDE>(scores, values, d, first, sum, out);
-        first += SIDE;
-    }
     while first < d {
-        weighted::<FMA, T, 1>(scores, values, d, first, sum, out);
-        first += 1;
+        first += match d - first {
+            CHANNELS.. => weighted::<T, FMA, R, CHANNELS>(scores, values, d, first, positions, &sums, out),
+            SIDE.. => weighted::<T, FMA, R, SIDE>(scores, values, d, first, positions, &sums, out),
+            _ => weighted::<T, FMA, R, 1>(scores, values, d, first, positions, &sums, out),
+        };
     }
 }
 
 /// The scores of a block of positions, in four partial sums each.
 #[inline(always)]
-fn products<const FMA: bool, T: Kept>(q: &[f32], keys: &[T], scale: f32) -> [f32; SIDE] {
-    let mut sums = [[0.0f32; SIDE]; 4];
-    let (fours, rest) = q.as_chunks::<4>();
-    let (keys, keys_rest) = keys.split_at(fours.len() * 4 * SIDE);
-    for (q, keys) in fours.iter().zip(keys.as_chunks::<{ 4 * SIDE }>().0) {
+fn products<T: Element, const FMA: bool, const R: usize>(
+    q: &[f32],
+    keys: &[T],
+    d: usize,
+    scale: f32,
+) -> [[f32; SIDE]; R] {
+    let mut sums = [[[0.0f32; SIDE]; 4]; R];
+    let (fours, rest) = keys.as_chunks::<SIDE>().0.as_chunks::<4>();
+    // Slices of one length need no checks in the loop, which would keep the sums out of the registers.
+    let queries: [&[[f32; 4]]; R] = std::array::from_fn(|row| &q[row * d..][..d].as_chunks().0[..fours.len()]);
+    for (k, keys) in fours.iter().enumerate() {
         for j in 0..4 {
-            for i in 0..SIDE {
-                sums[j][i] = fma::<FMA>(q[j], keys[j * SIDE + i].value(), sums[j][i]);
+            let keys = keys[j].map(T::get);
+            for row in 0..R {
+                let q = queries[row][k][j];
+                for i in 0..SIDE {
+                    sums[row][j][i] = fma::<FMA>(q, keys[i], sums[row][j][i]);
+                }
             }
         }
     }
-    for (q, keys) in rest.iter().zip(keys_rest.as_chunks::<SIDE>().0) {
-        for i in 0..SIDE {
-            sums[0][i] = fma::<FMA>(*q, keys[i].value(), sums[0][i]);
+    for (k, keys) in rest.iter().enumerate() {
+        for row in 0..R {
+            let q = q[row * d + d / 4 * 4 + k];
+            for i in 0..SIDE {
+                sums[row][0][i] = fma::<FMA>(q, keys[i].get(), sums[row][0][i]);
+            }
         }
     }
-    std::array::from_fn(|i| scale * ((sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i])))
+    sums.map(|sums| std::array::from_fn(|i| scale * ((sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]))))
 }
 
-/// The weighted mean of `N` channels of the values.
+/// Replaces scores by `exp(score − max)` and returns their sum.
 #[inline(always)]
-fn weighted<const FMA: bool, T: Kept, const N: usize>(
-    weights: &[f32],
+fn exponentials<const FMA: bool>(scores: &mut [f32]) -> f32 {
+    let mut largest = [f32::NEG_INFINITY; SIDE];
+    let (parts, rest) = scores.as_chunks_mut::<SIDE>();
+    for part in &*parts {
+        for i in 0..SIDE {
+            largest[i] = if part[i] > largest[i] { part[i] } else { largest[i] };
+        }
+    }
+    largest.iter_mut().zip(&*rest).for_each(|(a, &b)| *a = if b > *a { b } else { *a });
+    let largest = largest.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    let mut sums = [0.0f32; SIDE];
+    for part in parts {
+        for i in 0..SIDE {
+            part[i] = exp_by::<FMA>(part[i] - largest);
+            sums[i] += part[i];
+        }
+    }
+    for (sum, score) in sums.iter_mut().zip(rest) {
+        *score = exp_by::<FMA>(*score - largest);
+        *sum += *score;
+    }
+    sums.iter().sum()
+}
+
+/// The weighted means of `N` channels of the values; returns N.
+#[inline(always)]
+fn weighted<T: Element, const FMA: bool, const R: usize, const N: usize>(
+    scores: &[f32],
     values: &[T],
     d: usize,
     first: usize,
-    sum: f32,
+    positions: usize,
+    sums: &[f32; R],
     out: &mut [f32],
-) {
-    let mut total = [0.0f32; N];
-    for (weight, values) in weights.iter().zip(values.chunks_exact(d)) {
-        if let Some(values) = values[first..].first_chunk::<N>() {
+) -> usize {
+    let room = scores.len() / R;
+    let mut total = [[0.0f32; N]; R];
+    // What all rows see, then what some do.
+    let seen: [&[f32]; R] = std::array::from_fn(|row| &scores[row * room..][..positions]);
+    for (t, values) in values.chunks_exact(d).take(positions).enumerate() {
+        let Some(values) = values[first..].first_chunk::<N>() else { break };
+        let values = values.map(T::get);
+        for row in 0..R {
+            let weight = seen[row][t];
             for i in 0..N {
-                total[i] = fma::<FMA>(*weight, values[i].value(), total[i]);
+                total[row][i] = fma::<FMA>(weight, values[i], total[row][i]);
             }
         }
     }
-    let inverse = 1.0 / sum;
-    out[first..first + N].iter_mut().zip(total).for_each(|(out, total)| *out = total * inverse);
+    for row in 1..R {
+        for t in positions..positions + row {
+            let Some(values) = values[t * d + first..].first_chunk::<N>() else { break };
+            for i in 0..N {
+                total[row][i] = fma::<FMA>(scores[row * room + t], values[i].get(), total[row][i]);
+            }
+        }
+    }
+    for row in 0..R {
+        let inverse = 1.0 / sums[row];
+        out[row * d + first..][..N].iter_mut().zip(total[row]).for_each(|(out, total)| *out = total * inverse);
+    }
+    N
 }

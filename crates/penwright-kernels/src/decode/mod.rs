@@ -24,7 +24,7 @@ mod integer;
 mod pack;
 mod pages;
 
-pub use attend::{Kept, attend, key_at};
+pub use attend::{ATTEND_ROWS, attend, key_at};
 pub use cell::{UNITS, gate_at, lstm_units};
 pub use inputs::Inputs;
 

@@ -2,7 +2,7 @@
 
 use super::inputs::{nearest, to_bf16};
 use super::{CODES, Format, LANES, SCALES, Shape, Source};
-use crate::isa::dispatched;
+use crate::isa::{Isa, dispatched, isa};
 
 /// Inputs that are looked at together: a multiple of every format's block.
 const STEP: usize = 64;
@@ -107,48 +107,74 @@ const BETWEEN: [f32; 15] = {
     between
 };
 
-dispatched! {
-    fn int4(to: &mut [u8], w: &[f32]) = int4_body;
+/// The scale is first the largest weight's share of the first code, then, twice, the one with the least squared error
+/// for the codes chosen by the one before.
+fn int4(to: &mut [u8], w: &[f32]) {
+    let w: &[[f32; LANES]] = w.as_chunks().0;
+    let (scales, to) = to.split_at_mut(SCALES);
+    let mut scale = first_scale(w);
+    for _ in 0..2 {
+        let (products, squares) = fit(w, &scale.map(inverse));
+        scale = std::array::from_fn(|i| if squares[i] > 0.0 { products[i] / squares[i] } else { 0.0 });
+    }
+    let bits = scale.map(to_bf16);
+    for (scale, bits) in scales.as_chunks_mut::<2>().0.iter_mut().zip(bits) {
+        *scale = (bits as u16).to_le_bytes();
+    }
+    choices(to, w, &bits.map(|bits| inverse(f32::from_bits(bits << 16))));
 }
 
-/// The scale is first the largest weight's share of the first code, then the one with the least squared error for the
-/// codes chosen by that.
 #[inline(always)]
-fn int4_body<const FMA: bool>(to: &mut [u8], w: &[f32]) {
-    let w: &[[f32; LANES]] = w.as_chunks().0;
+fn inverse(scale: f32) -> f32 {
+    if scale.abs() > 1e-30 { 1.0 / scale } else { 0.0 }
+}
+
+dispatched! {
+    fn first_scale(w: &[[f32; LANES]]) -> [f32; LANES] = first_scale_body;
+}
+
+#[inline(always)]
+fn first_scale_body<const FMA: bool>(w: &[[f32; LANES]]) -> [f32; LANES] {
     let mut scale = [0.0f32; LANES];
     for row in w {
         for i in 0..LANES {
             scale[i] = if row[i].abs() > scale[i].abs() { row[i] } else { scale[i] };
         }
     }
-    scale = scale.map(|largest| largest / f32::from(CODES[0]));
-    for _ in 0..2 {
-        let inverse = scale.map(inverse);
-        let (mut products, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
-        for row in w {
-            for i in 0..LANES {
-                let code = code_of(choose(row[i] * inverse[i]));
-                products[i] += code * row[i];
-                squares[i] += code * code;
-            }
-        }
+    scale.map(|largest| largest / f32::from(CODES[0]))
+}
+
+/// `Σ code · w` and `Σ code²` for the codes nearest to `w · inverse`.
+fn fit(w: &[[f32; LANES]], inverse: &[f32; LANES]) -> ([f32; LANES], [f32; LANES]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa() >= Isa::Avx512 {
+        // SAFETY: the processor has AVX-512.
+        return unsafe { wide::fit(w, inverse) };
+    }
+    let (mut products, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
+    for row in w {
         for i in 0..LANES {
-            scale[i] = if squares[i] > 0.0 { products[i] / squares[i] } else { 0.0 };
+            let code = f32::from(CODES[choose(row[i] * inverse[i]) as usize]);
+            products[i] += code * row[i];
+            squares[i] += code * code;
         }
     }
-    let bits = scale.map(to_bf16);
-    let inverse = bits.map(|bits| inverse(f32::from_bits(bits << 16)));
-    let (scales, to) = to.split_at_mut(SCALES);
-    for (scale, bits) in scales.as_chunks_mut::<2>().0.iter_mut().zip(bits) {
-        *scale = (bits as u16).to_le_bytes();
-    }
+    (products, squares)
+}
+
+/// The choices of codes, in the order of the format.
+fn choices(to: &mut [u8], w: &[[f32; LANES]], inverse: &[f32; LANES]) {
     for (to, w) in to.as_chunks_mut::<{ 4 * LANES }>().0.iter_mut().zip(w.as_chunks::<8>().0) {
+        #[cfg(target_arch = "x86_64")]
+        if isa() >= Isa::Avx512 {
+            // SAFETY: the processor has AVX-512.
+            unsafe { wide::choices(to, w, inverse) };
+            continue;
+        }
         let mut words = [0u32; LANES];
         for (k, w) in w.iter().enumerate() {
-            let shift = 8 * (k % 4) + 4 * (k / 4);
             for i in 0..LANES {
-                words[i] |= (choose(w[i] * inverse[i]) as u32) << shift;
+                words[i] |= choose(w[i] * inverse[i]) << shift(k);
             }
         }
         for (to, word) in to.as_chunks_mut::<4>().0.iter_mut().zip(words) {
@@ -157,28 +183,90 @@ fn int4_body<const FMA: bool>(to: &mut [u8], w: &[f32]) {
     }
 }
 
-#[inline(always)]
-fn inverse(scale: f32) -> f32 {
-    if scale.abs() > 1e-30 { 1.0 / scale } else { 0.0 }
+/// Where the choice of the k-th of eight inputs lies in a word.
+const fn shift(k: usize) -> usize {
+    8 * (k % 4) + 4 * (k / 4)
 }
 
 /// The index of the nearest code.
-#[inline(always)]
-fn choose(x: f32) -> i32 {
-    let mut index = 0;
-    for between in BETWEEN {
-        index += i32::from(x > between);
-    }
-    index
+fn choose(x: f32) -> u32 {
+    BETWEEN.iter().map(|&between| u32::from(x > between)).sum()
 }
 
-/// The code of an index, without a table.
-#[inline(always)]
-fn code_of(index: i32) -> f32 {
-    let mut code = f32::from(CODES[0]);
-    for i in 1..16 {
-        let step = f32::from(CODES[i]) - f32::from(CODES[i - 1]);
-        code += if index >= i as i32 { step } else { 0.0 };
+/// The same with vectors of 16, whose permutations are tables of 16 numbers.
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::*;
+
+    use super::{BETWEEN, CODES, LANES, shift};
+
+    #[target_feature(enable = "avx512f")]
+    fn load(from: &[f32; LANES]) -> [__m512; 2] {
+        // SAFETY: 16 numbers are read twice.
+        [0, 16].map(|i| unsafe { _mm512_loadu_ps(from.as_ptr().add(i)) })
     }
-    code
+
+    #[target_feature(enable = "avx512f")]
+    fn store(to: &mut [f32; LANES], from: [__m512; 2]) {
+        for (i, from) in from.into_iter().enumerate() {
+            // SAFETY: 16 numbers are written twice.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr().add(16 * i), from) };
+        }
+    }
+
+    /// [`super::choose`], by halves.
+    #[target_feature(enable = "avx512f")]
+    fn choose(x: __m512, between: __m512) -> __m512i {
+        let mut index = _mm512_setzero_si512();
+        for half in [8, 4, 2, 1] {
+            let limit = _mm512_permutexvar_ps(_mm512_add_epi32(index, _mm512_set1_epi32(half - 1)), between);
+            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, limit);
+            index = _mm512_mask_add_epi32(index, above, index, _mm512_set1_epi32(half));
+        }
+        index
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn limits() -> __m512 {
+        let mut limits = [f32::INFINITY; LANES];
+        limits[..15].copy_from_slice(&BETWEEN);
+        load(&limits)[0]
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn fit(w: &[[f32; LANES]], inverse: &[f32; LANES]) -> ([f32; LANES], [f32; LANES]) {
+        let mut codes = [0.0; LANES];
+        codes.iter_mut().zip(CODES).for_each(|(code, c)| *code = f32::from(c));
+        let (between, codes, inverse) = (limits(), load(&codes)[0], load(inverse));
+        let (mut products, mut squares) = ([_mm512_setzero_ps(); 2], [_mm512_setzero_ps(); 2]);
+        for row in w {
+            let row = load(row);
+            for i in 0..2 {
+                let code = _mm512_permutexvar_ps(choose(_mm512_mul_ps(row[i], inverse[i]), between), codes);
+                products[i] = _mm512_add_ps(products[i], _mm512_mul_ps(code, row[i]));
+                squares[i] = _mm512_add_ps(squares[i], _mm512_mul_ps(code, code));
+            }
+        }
+        let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+        store(&mut a, products);
+        store(&mut b, squares);
+        (a, b)
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn choices(to: &mut [u8; 4 * LANES], w: &[[f32; LANES]; 8], inverse: &[f32; LANES]) {
+        let (between, inverse) = (limits(), load(inverse));
+        let mut words = [_mm512_setzero_si512(); 2];
+        for (k, row) in w.iter().enumerate() {
+            let row = load(row);
+            for i in 0..2 {
+                let index = choose(_mm512_mul_ps(row[i], inverse[i]), between);
+                words[i] = _mm512_or_si512(words[i], _mm512_sllv_epi32(index, _mm512_set1_epi32(shift(k) as i32)));
+            }
+        }
+        for (i, words) in words.into_iter().enumerate() {
+            // SAFETY: 64 bytes are written twice.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(64 * i).cast(), words) };
+        }
+    }
 }

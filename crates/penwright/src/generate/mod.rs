@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Result;
-pub use crate::model::Storage as Precision;
+pub use crate::model::DecodePrecision as Precision;
 use crate::model::{LanguageModel, Session};
 use crate::tokenizer::{DecodeStream, Tokenizer};
 use ending::Ending;

@@ -13,7 +13,7 @@ use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    LanguageModel, Memory, ModelKind, Params, Precision, Session, Storage, TokenScore, Trainable, check_tokens,
+    DecodePrecision, LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens,
     mean_of, scores_of,
 };
 use crate::layers::{Dropout, LayerNorm, Layout, Linear};

@@ -14,8 +14,8 @@ mod decoder;
 
 use std::sync::Arc;
 
-use penwright_kernels::decode::{Inputs, Kept};
-use penwright_kernels::{add, chunks, chunks_mut, each, layer_norm, team};
+use penwright_kernels::decode::Inputs;
+use penwright_kernels::{Element, add, chunks, chunks_mut, each, layer_norm, team};
 
 use super::Gpt2Config;
 use super::lora::PARTS;
@@ -74,7 +74,7 @@ struct Gpt2Session<T> {
     stamp: u64,
 }
 
-impl<T: Kept> Gpt2Session<T> {
+impl<T: Element> Gpt2Session<T> {
     fn new(decoder: Arc<Decoder>, streams: usize) -> Self {
         let (places, streams) = (Places::new(streams), Vec::new());
         Gpt2Session { decoder, places, streams, rows: Vec::new(), buffers: Buffers::default(), stamp: 0 }
@@ -174,7 +174,7 @@ impl<T: Kept> Gpt2Session<T> {
 
 impl Decoder {
     /// Appends the rows to their caches and sets `b.logits` to the log-probabilities of those that predict.
-    fn decode<T: Kept>(&self, streams: &mut [Stream<T>], rows: &[Row], b: &mut Buffers) {
+    fn decode<T: Element>(&self, streams: &mut [Stream<T>], rows: &[Row], b: &mut Buffers) {
         let (model, n) = (&*self.model, rows.len());
         let Gpt2Config { width: c, vocab, .. } = model.config;
         let (weights, format, inner) = (&self.decoding.weights, self.decoding.format, model.config.inner());
@@ -255,7 +255,7 @@ impl Buffers {
     }
 }
 
-impl<T: Kept> Session for Gpt2Session<T> {
+impl<T: Element> Session for Gpt2Session<T> {
     fn streams(&self) -> usize {
         self.places.len()
     }
@@ -317,7 +317,7 @@ impl<T: Kept> Session for Gpt2Session<T> {
     }
 }
 
-fn copy<T: Kept>(streams: &mut [Stream<T>], from: usize, to: usize) {
+fn copy<T: Element>(streams: &mut [Stream<T>], from: usize, to: usize) {
     if let Ok([from, to]) = streams.get_disjoint_mut([from, to]) {
         to.main.copy_from(&from.main);
         to.shadow.copy_from(&from.shadow);

@@ -11,8 +11,8 @@ use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    LanguageModel, Memory, ModelKind, Params, Precision, Session, Storage, TokenScore, Trainable, check_tokens,
-    mean_of, scores_of,
+    DecodePrecision, LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens,
+    mean_score, scores_of,
 };
 use crate::layers::{Dropout, Layout, Linear, LstmLayer as Layer};
 use crate::{Error, Result};

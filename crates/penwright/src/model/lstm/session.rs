@@ -10,7 +10,7 @@ use penwright_kernels::{add, team};
 
 use super::{Layer, Lstm};
 use crate::Result;
-use crate::model::decode::{Places, Storage, check_memory, hold, log_softmax_rows};
+use crate::model::decode::{DecodePrecision, Places, check_memory, hold, log_softmax_rows};
 use crate::model::{LanguageModel, ModelKind, Session, TokenScore, check_tokens};
 
 /// The matrices of a model: those of the layers, then the output layer; and the layers' biases.
@@ -322,7 +322,7 @@ mod tests {
         (i * i % 7 + i % 5) as u32
     }
 
-    fn alone(model: &Arc<Lstm>, text: &[u32]) -> Vec<f32> {
+    fn alone(model: &Arc<dyn LanguageModel>, text: &[u32]) -> Vec<f32> {
         let mut session = model.clone().session(1).unwrap();
         text.iter().for_each(|&t| session.step(&[0], &[t]).unwrap());
         session.log_probs(0).to_vec()
@@ -333,6 +333,8 @@ mod tests {
         for tied in [false, true] {
             let model =
                 Arc::new(Lstm::new(LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, tied }, 4).unwrap());
+            let precision = if tied { DecodePrecision::Int8 } else { DecodePrecision::Auto };
+            let model = model.with_precision(precision).unwrap();
             let mut session = model.clone().session(4).unwrap();
             let mut texts: Vec<Vec<u32>> = vec![vec![1]; 4];
             session.feed(0, &[1]).unwrap();
@@ -355,9 +357,38 @@ mod tests {
     }
 
     #[test]
+    fn fewer_bits_are_close_and_scored_as_written() {
+        let config = LstmConfig { vocab: 30, embed: 40, hidden: 50, layers: 2, tied: false };
+        let model = Arc::new(Lstm::new(config, 4).unwrap());
+        let tokens: Vec<u32> = (0..90).map(token).collect();
+        let scores = |model: &dyn LanguageModel| {
+            let mut scores = Vec::new();
+            let sink = &mut |part: &[TokenScore]| {
+                scores.extend(part.iter().map(|score| score.log_prob));
+                Ok(())
+            };
+            model.score(&tokens, None, sink).unwrap();
+            scores
+        };
+        let exact = scores(&*model);
+        for (precision, most) in [
+            (DecodePrecision::F32, 1e-5),
+            (DecodePrecision::Bf16, 0.01),
+            (DecodePrecision::Int8, 0.02),
+            (DecodePrecision::Int4, 0.1),
+        ] {
+            let model = model.clone().with_precision(precision).unwrap();
+            let ours = scores(&*model);
+            assert!(ours.len() == 89 && ours.iter().zip(&exact).all(|(a, b)| (a - b).abs() < most), "{precision:?}");
+            assert_eq!(alone(&model, &tokens[..89])[tokens[89] as usize], ours[88]);
+        }
+    }
+
+    #[test]
     fn prompts_equal_single_steps() {
         let model =
             Arc::new(Lstm::new(LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, tied: true }, 4).unwrap());
+        let model = model.with_precision(DecodePrecision::Auto).unwrap();
         let mut session = model.clone().session(2).unwrap();
         let mut text = Vec::new();
         for n in [3, 300, 9, 1] {

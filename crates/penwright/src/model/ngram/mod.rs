@@ -27,7 +27,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{LanguageModel, ModelKind, Session, Storage, TokenScore, check_tokens};
+use super::{DecodePrecision, LanguageModel, ModelKind, Session, TokenScore, check_tokens};
 use crate::{Error, Result, tokenizer};
 use session::NgramSession;
 

@@ -1,7 +1,7 @@
 //! Attention of single rows, each over its own cache up to its position.
 
-use penwright_kernels::decode::{Kept, attend};
-use penwright_kernels::{Cut, blocks_mut, chunks_mut, each};
+use penwright_kernels::decode::{ATTEND_ROWS, attend};
+use penwright_kernels::{Cut, Element, blocks_mut, chunks_mut, each};
 
 use super::cache::store;
 use super::{Row, Stream};
@@ -32,7 +32,7 @@ impl Heads {
     }
 
     /// Stores the rows' keys and values in their caches and sets `attended` `[rows, C]`.
-    pub(super) fn attend<T: Kept>(
+    pub(super) fn attend<T: Element>(
         &self,
         streams: &mut [Stream<T>],
         rows: &[Row],
@@ -49,7 +49,7 @@ impl Heads {
     }
 
     /// Rows of one text: a task is a head.
-    fn by_heads<T: Kept>(
+    fn by_heads<T: Element>(
         &self,
         stream: &mut Stream<T>,
         rows: &[Row],
@@ -58,7 +58,8 @@ impl Heads {
         scores: &mut Vec<f32>,
     ) {
         let (n, d) = (rows.len(), self.head_width);
-        scores.resize(scores.len().max(self.heads * self.positions), 0.0);
+        let working = ATTEND_ROWS * (self.positions + 2 * d);
+        scores.resize(scores.len().max(self.heads * working), 0.0);
         let (main_keys, main_values) = stream.main.layer_mut(self.layer);
         let (shadow_keys, shadow_values) = stream.shadow.layer_mut(self.layer);
         let cut = Cut { rows: n, cols: self.heads * d, block_rows: n, groups: 1, block_cols: d };
@@ -67,25 +68,43 @@ impl Heads {
             chunks_mut(main_values, self.head),
             chunks_mut(shadow_keys, self.head),
             chunks_mut(shadow_values, self.head),
-            chunks_mut(scores, self.positions),
+            chunks_mut(scores, working),
             blocks_mut(attended, cut),
         );
         each(parts, |head, (main_keys, main_values, shadow_keys, shadow_values, scores, mut attended)| {
-            for (i, row) in rows.iter().enumerate() {
-                let (keys, values) = match row.shadow {
+            let (scores, tile) = scores.split_at_mut(ATTEND_ROWS * self.positions);
+            let (queries, out) = tile.split_at_mut(ATTEND_ROWS * d);
+            for shadow in [false, true] {
+                let (keys, values) = match shadow {
                     false => (&mut *main_keys, &mut *main_values),
                     true => (&mut *shadow_keys, &mut *shadow_values),
                 };
-                let [query, key, value] = [0, 1, 2].map(|which| self.part(qkv, i, which, head));
-                store((keys, values), row.position, key, value);
-                let [out] = attended.row(i);
-                attend(query, keys, &values[..(row.position + 1) * d], self.scale, scores, out);
+                let mut mine = (0..n).filter(|&i| rows[i].shadow == shadow).peekable();
+                // Rows of one cache follow each other; a tile of them goes over its keys and values together.
+                while let Some(first) = mine.peek().map(|&i| rows[i].position + 1) {
+                    let (mut tile, mut size) = ([0; ATTEND_ROWS], 0);
+                    for (i, at) in mine.by_ref().zip(&mut tile) {
+                        let [query, key, value] = [0, 1, 2].map(|which| self.part(qkv, i, which, head));
+                        store((keys, values), rows[i].position, key, value);
+                        queries[size * d..][..d].copy_from_slice(query);
+                        (*at, size) = (i, size + 1);
+                        if size == ATTEND_ROWS {
+                            break;
+                        }
+                    }
+                    let (queries, out) = (&queries[..size * d], &mut out[..size * d]);
+                    attend(queries, (keys, values), d, first, self.scale, scores, out);
+                    for (&i, out) in tile.iter().zip(out.chunks_exact(d)) {
+                        let [row] = attended.row(i);
+                        row.copy_from_slice(out);
+                    }
+                }
             }
         });
     }
 
     /// Rows of several texts: what they add is stored text by text, then a task is a head of a row.
-    fn by_rows<T: Kept>(
+    fn by_rows<T: Element>(
         &self,
         streams: &mut [Stream<T>],
         rows: &[Row],
@@ -112,7 +131,7 @@ impl Heads {
             let (keys, values) = cache.layer(self.layer);
             let (keys, values) = (&keys[head * self.head..], &values[head * self.head..]);
             let query = self.part(qkv, i / self.heads, 0, head);
-            attend(query, keys, &values[..(row.position + 1) * d], self.scale, scores, out);
+            attend(query, (keys, values), d, row.position + 1, self.scale, scores, out);
         });
     }
 }

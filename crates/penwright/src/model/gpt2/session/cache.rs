@@ -1,6 +1,7 @@
 //! The keys and values of one text.
 
-use penwright_kernels::decode::{Kept, key_at};
+use penwright_kernels::Element;
+use penwright_kernels::decode::key_at;
 
 use crate::model::Gpt2Config;
 
@@ -49,9 +50,9 @@ pub(super) struct Cache<T> {
     stamps: Vec<u64>,
 }
 
-impl<T: Kept> Cache<T> {
+impl<T: Element> Cache<T> {
     pub(super) fn new(shape: Shape) -> Self {
-        let zeros = || vec![T::default(); shape.len() / 2];
+        let zeros = || bytemuck::zeroed_vec(shape.len() / 2);
         Cache { shape, keys: zeros(), values: zeros(), stamps: Vec::with_capacity(shape.positions) }
     }
 
@@ -96,12 +97,12 @@ impl<T: Kept> Cache<T> {
 }
 
 /// Sets the key and value of a position in those of a head.
-pub(super) fn store<T: Kept>((keys, values): (&mut [T], &mut [T]), position: usize, key: &[f32], value: &[f32]) {
+pub(super) fn store<T: Element>((keys, values): (&mut [T], &mut [T]), position: usize, key: &[f32], value: &[f32]) {
     let d = key.len();
     for (channel, &x) in key.iter().enumerate() {
-        keys[key_at(position, channel, d)] = T::keep(x);
+        keys[key_at(position, channel, d)] = T::of(x);
     }
     for (to, &x) in values[position * d..][..d].iter_mut().zip(value) {
-        *to = T::keep(x);
+        *to = T::of(x);
     }
 }

@@ -8,7 +8,7 @@ use penwright_kernels::team;
 use super::Gpt2Session;
 use crate::Result;
 use crate::layers::Layout;
-use crate::model::decode::{Storage, hold};
+use crate::model::decode::{DecodePrecision, hold};
 use crate::model::gpt2::Gpt2;
 use crate::model::gpt2::lora::PARTS;
 use crate::model::{LanguageModel, ModelKind, Session, TokenScore, check_tokens};
@@ -83,7 +83,10 @@ impl Gpt2 {
     }
 
     /// The model with its weights in a precision.
-    pub(in crate::model::gpt2) fn decoder(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>> {
+    pub(in crate::model::gpt2) fn decoder(
+        self: Arc<Self>,
+        precision: DecodePrecision,
+    ) -> Result<Arc<dyn LanguageModel>> {
         let decoding = Arc::new(Decoding::of(&self, precision)?);
         Ok(Arc::new(Decoder { model: self, decoding }))
     }

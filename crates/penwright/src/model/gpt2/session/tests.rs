@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Gpt2, LanguageModel};
+use crate::model::{DecodePrecision, Gpt2, LanguageModel, Lora, LoraConfig};
 
 fn model(context: usize) -> Arc<Gpt2> {
     let config = Gpt2Config { vocab: 11, context, layers: 2, heads: 2, width: 12, ..Gpt2Config::default() };
@@ -56,7 +56,7 @@ fn prompts_of_any_length_in_any_pieces() {
             tokens.iter().for_each(|&t| stepped.step(&[0], &[t]).unwrap());
             for i in 0..2 * context {
                 let (a, b) = (session.log_probs(1), stepped.log_probs(0));
-                assert!(!far(a, b), "context {context}, {first} + {second} + {i}: {a:?} {b:?}");
+                assert_eq!(a, b, "context {context}, {first} + {second} + {i}");
                 session.step(&[1], &[token(i + 3)]).unwrap();
                 stepped.step(&[0], &[token(i + 3)]).unwrap();
             }
@@ -84,9 +84,64 @@ fn agrees_with_scoring() {
     assert!(!far(&stepped, &expected), "{stepped:?} {expected:?}");
 }
 
+/// The scores of a text in a precision: by `score`, which must be those of single steps, to the bit.
+fn scored(model: &Arc<Gpt2>, precision: DecodePrecision, tokens: &[u32], stride: Option<usize>) -> Vec<f32> {
+    let model = model.clone().with_precision(precision).unwrap();
+    let mut scores = Vec::new();
+    let sink = &mut |part: &[TokenScore]| {
+        scores.extend(part.iter().map(|score| score.log_prob));
+        Ok(())
+    };
+    model.score(tokens, stride, sink).unwrap();
+    let mut session = model.clone().session(1).unwrap();
+    for (i, pair) in tokens.windows(2).take(model.context().unwrap()).enumerate() {
+        session.step(&[0], &pair[..1]).unwrap();
+        assert_eq!(session.log_probs(0)[pair[1] as usize], scores[i], "{precision:?}, token {i}");
+    }
+    scores
+}
+
+#[test]
+fn fewer_bits_are_close() {
+    let config = Gpt2Config { vocab: 40, context: 70, layers: 2, heads: 2, width: 96, ..Gpt2Config::default() };
+    let lora = LoraConfig { rank: 2, alpha: 2.0, targets: vec!["c_attn".into()], rank_stabilized: false };
+    let mut adapters = Lora::new(lora, &config, 3).unwrap();
+    adapters.params.data.iter_mut().enumerate().for_each(|(i, w)| *w += (i % 5) as f32 * 0.02);
+    let plain = Gpt2::new(config, 5).unwrap();
+    let tokens: Vec<u32> = (0..200).map(|i| token(i) * 3).collect();
+    for model in [Arc::new(plain.clone()), Arc::new(plain.with_lora(adapters))] {
+        for stride in [None, Some(50)] {
+            let mut exact = Vec::new();
+            let sink = &mut |part: &[TokenScore]| {
+                exact.extend(part.iter().map(|score| score.log_prob));
+                Ok(())
+            };
+            model.score(&tokens, stride, sink).unwrap();
+            let mut last = 0.0;
+            for (precision, most) in [
+                (DecodePrecision::F32, 1e-4),
+                (DecodePrecision::Bf16, 0.03),
+                (DecodePrecision::Int8, 0.06),
+                (DecodePrecision::Int4, 0.5),
+            ] {
+                let scores = scored(&model, precision, &tokens, stride);
+                assert_eq!(scores.len(), exact.len());
+                let worst = scores.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst < most && worst > last, "{precision:?}: {worst}");
+                last = worst / 4.0; // each is really another
+            }
+        }
+    }
+}
+
 #[test]
 fn neither_other_streams_nor_copies_change_a_bit() {
-    let model = model(6);
+    for precision in [DecodePrecision::F32, DecodePrecision::Bf16, DecodePrecision::Int8, DecodePrecision::Int4] {
+        streams_are_alone(&model(6).with_precision(precision).unwrap());
+    }
+}
+
+fn streams_are_alone(model: &Arc<dyn LanguageModel>) {
     // Streams that come and go, are copied and selected, against each text written alone.
     let mut session = model.clone().session(4).unwrap();
     let mut texts: Vec<Vec<u32>> = vec![vec![1], vec![], vec![], vec![]];
