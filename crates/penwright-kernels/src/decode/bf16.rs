@@ -6,7 +6,7 @@ use crate::math::fma;
 
 pub(super) fn sums(tile: Tile<'_>) {
     #[cfg(target_arch = "x86_64")]
-    if isa() >= Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
+    if isa() >= Isa::Avx512Bf16 {
         // SAFETY: the processor has these instructions; the lengths were checked when the tile was made.
         return unsafe { for_rows!(tile.x.rows, R => avx512::<R>(tile), 1 2 3 4 5 6 7 8 9 10 11 12) };
     }

@@ -1,6 +1,7 @@
 //! The rows that are multiplied, in the form that a matrix's format wants.
 
 use super::{Format, Shape};
+use crate::bf16::rounded;
 use crate::isa::dispatched;
 use crate::parts::{chunks, chunks_mut, each};
 
@@ -139,12 +140,10 @@ fn scatter<T: Copy>(values: &[T], to: &mut [T], first: usize, row: usize, rows: 
     }
 }
 
-/// The nearest bf16, ties to even. Numbers that are none stay so.
+/// The bits of the nearest bf16, ties to even.
 #[inline(always)]
 pub(super) fn to_bf16(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
-    if x.is_nan() { bits >> 16 | 0x40 } else { rounded }
+    rounded(x) >> 16
 }
 
 dispatched! {

@@ -3,7 +3,7 @@
 //! on neither the number of rows nor that of threads. So a text does not depend on which others are written beside it,
 //! and a prompt read at once gives the same numbers as one read token by token.
 //!
-//! A matrix `[inputs, outputs]` lies in groups of `LANES` outputs, one after another; a group is a sequence of
+//! A matrix `[inputs, outputs]` lies in groups of [`LANES`] outputs, one after another; a group is a sequence of
 //! blocks of inputs, each with all that belongs to it, scales included:
 //!
 //! | format | block | bytes | an output's share |

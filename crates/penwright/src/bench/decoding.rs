@@ -10,7 +10,7 @@ use super::machine::{Arithmetic, Machine};
 use super::training::gpt2;
 use super::{Case, Figure, Work, draw};
 use crate::Result;
-use crate::model::{Gpt2Config, LanguageModel, Lstm, LstmConfig, Session, Storage};
+use crate::model::{DecodePrecision, Gpt2Config, LanguageModel, Lstm, LstmConfig, Session};
 use crate::run::ModelConfig;
 
 /// Tokens before the first that is timed, tokens of a repetition, and of a long prompt.
@@ -22,7 +22,7 @@ const PROMPT: usize = 400;
 #[derive(Clone, Copy)]
 struct Precision {
     name: &'static str,
-    model: Storage,
+    model: DecodePrecision,
     /// Bytes of a weight, scales included.
     bytes: f64,
     /// What many rows are multiplied with.
@@ -30,10 +30,10 @@ struct Precision {
 }
 
 const PRECISIONS: &[Precision] = &[
-    Precision { name: "f32", model: Storage::F32, bytes: 4.0, arithmetic: Arithmetic::F32 },
-    Precision { name: "bf16", model: Storage::Bf16, bytes: 2.0, arithmetic: Arithmetic::Bf16 },
-    Precision { name: "int8", model: Storage::Int8, bytes: 8.25 / 8.0, arithmetic: Arithmetic::Int8 },
-    Precision { name: "int4", model: Storage::Int4, bytes: 4.5 / 8.0, arithmetic: Arithmetic::Int8 },
+    Precision { name: "f32", model: DecodePrecision::F32, bytes: 4.0, arithmetic: Arithmetic::F32 },
+    Precision { name: "bf16", model: DecodePrecision::Bf16, bytes: 2.0, arithmetic: Arithmetic::Bf16 },
+    Precision { name: "int8", model: DecodePrecision::Int8, bytes: 8.25 / 8.0, arithmetic: Arithmetic::Int8 },
+    Precision { name: "int4", model: DecodePrecision::Int4, bytes: 4.5 / 8.0, arithmetic: Arithmetic::Int8 },
 ];
 
 #[derive(Clone, Copy)]

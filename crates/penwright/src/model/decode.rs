@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// How the weights are stored while writing. Whatever it is, a text depends on neither the other texts that are written
 /// beside it nor the number of threads, and a prompt is read with the same arithmetic as what follows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Storage {
+pub enum DecodePrecision {
     /// f32 for models of up to 16 million parameters, bf16 for larger ones.
     #[default]
     Auto,
@@ -20,22 +20,22 @@ pub enum Storage {
     Bf16,
     /// Whole numbers of 8 bits with a scale for each 64; inputs of products likewise. Keys and values are bf16.
     Int8,
-    /// One of 16 numbers with a scale for each 32, 4.5 bits a weight; else as [`Storage::Int8`].
+    /// One of 16 numbers with a scale for each 32, 4.5 bits a weight; else as [`DecodePrecision::Int8`].
     Int4,
 }
 
-/// Parameters up to which [`Storage::Auto`] is f32.
+/// Parameters up to which [`DecodePrecision::Auto`] is f32.
 const SMALL: u64 = 16 << 20;
 
-impl Storage {
+impl DecodePrecision {
     /// What it means for a model of `params` parameters.
     pub(crate) fn format(self, params: u64) -> Format {
         match self {
-            Storage::Auto if params <= SMALL => Format::F32,
-            Storage::F32 => Format::F32,
-            Storage::Auto | Storage::Bf16 => Format::Bf16,
-            Storage::Int8 => Format::Int8,
-            Storage::Int4 => Format::Int4,
+            DecodePrecision::Auto if params <= SMALL => Format::F32,
+            DecodePrecision::F32 => Format::F32,
+            DecodePrecision::Auto | DecodePrecision::Bf16 => Format::Bf16,
+            DecodePrecision::Int8 => Format::Int8,
+            DecodePrecision::Int4 => Format::Int4,
         }
     }
 }

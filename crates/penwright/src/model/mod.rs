@@ -16,7 +16,7 @@ mod params;
 #[cfg(test)]
 mod tests;
 
-pub use decode::Storage;
+pub use decode::DecodePrecision;
 pub use gpt2::{Frozen, Gpt2, Gpt2Config, Lora, LoraConfig, Tuning};
 pub use lstm::{Lstm, LstmConfig};
 pub use ngram::{MAX_ORDER, Ngram, NgramConfig};
@@ -72,7 +72,7 @@ pub trait LanguageModel: Send + Sync {
     /// Number of parameters (for an n-gram model, of stored counts).
     fn num_params(&self) -> u64;
 
-    /// Starts a decoding session of `streams` independent texts, all empty, in [`Storage::Auto`].
+    /// Starts a decoding session of `streams` independent texts, all empty, in [`DecodePrecision::Auto`].
     ///
     /// # Errors
     /// When its memory cannot be had.
@@ -83,7 +83,7 @@ pub trait LanguageModel: Send + Sync {
     ///
     /// # Errors
     /// When the memory for the weights cannot be had.
-    fn with_precision(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>>;
+    fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>>;
 
     /// Scores `tokens[1..]`, each given all before it; `tokens[0]` is context only (the end-of-text token).
     ///

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::tests::{models, tokenizer as small_tokenizer};
 use super::*;
-use crate::model::{Session, Storage, TokenScore};
+use crate::model::{DecodePrecision, Session, TokenScore};
 use crate::tokenizer::Level;
 
 /// A model that writes what a script says, whatever it reads.
@@ -97,7 +97,7 @@ impl LanguageModel for Scripted {
         Ok(Box::new(ScriptedSession(self)))
     }
 
-    fn with_precision(self: Arc<Self>, _: Storage) -> Result<Arc<dyn LanguageModel>> {
+    fn with_precision(self: Arc<Self>, _: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
         Ok(self)
     }
 

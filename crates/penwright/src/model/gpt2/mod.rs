@@ -311,7 +311,7 @@ impl LanguageModel for Gpt2 {
         self.own_session(streams)
     }
 
-    fn with_precision(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>> {
+    fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
         self.decoder(precision)
     }
 

@@ -11,8 +11,8 @@ use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecodePrecision, LanguageModel, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens,
-    mean_score, scores_of,
+    DecodePrecision, LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens,
+    mean_of, scores_of,
 };
 use crate::layers::{Dropout, Layout, Linear, LstmLayer as Layer};
 use crate::{Error, Result};
@@ -192,7 +192,7 @@ impl LanguageModel for Lstm {
         self.own_session(streams)
     }
 
-    fn with_precision(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>> {
+    fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
         self.decoder(precision)
     }
 

@@ -27,7 +27,7 @@ fn gates(layer: &Layer) -> usize {
 }
 
 impl Decoding {
-    fn of(model: &Lstm, precision: Storage) -> Result<Self> {
+    fn of(model: &Lstm, precision: DecodePrecision) -> Result<Self> {
         let (format, p) = (precision.format(model.params.count()), &model.params.data);
         let shape = |layer: &Layer| Shape { format, inputs: layer.input.inputs + layer.hidden, outputs: gates(layer) };
         let head = Shape { format, inputs: model.head.inputs, outputs: model.head.outputs };
@@ -70,12 +70,12 @@ struct Decoder {
 }
 
 impl Lstm {
-    /// A session in [`Storage::Auto`]; all that a model has share the weights.
+    /// A session in [`DecodePrecision::Auto`]; all that a model has share the weights.
     pub(super) fn own_session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
         let decoding = match self.own.0.get() {
             Some(decoding) => decoding.clone(),
             None => {
-                let made = Arc::new(Decoding::of(&self, Storage::Auto)?);
+                let made = Arc::new(Decoding::of(&self, DecodePrecision::Auto)?);
                 self.own.0.get_or_init(|| made).clone()
             }
         };
@@ -83,7 +83,7 @@ impl Lstm {
     }
 
     /// The model with its weights in a precision.
-    pub(super) fn decoder(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>> {
+    pub(super) fn decoder(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
         let decoding = Arc::new(Decoding::of(&self, precision)?);
         Ok(Arc::new(Decoder { model: self, decoding }))
     }
@@ -110,7 +110,7 @@ impl LanguageModel for Decoder {
         Ok(Box::new(LstmSession::new(self, streams)))
     }
 
-    fn with_precision(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>> {
+    fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
         self.model.clone().decoder(precision)
     }
 

@@ -253,7 +253,7 @@ impl LanguageModel for Ngram {
         Ok(Box::new(NgramSession::new(self, streams)?))
     }
 
-    fn with_precision(self: Arc<Self>, _: Storage) -> Result<Arc<dyn LanguageModel>> {
+    fn with_precision(self: Arc<Self>, _: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
         Ok(self)
     }
 

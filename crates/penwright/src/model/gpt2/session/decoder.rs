@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use penwright_kernels::decode::{Format, Shape, Source, Weights};
-use penwright_kernels::team;
+use penwright_kernels::{Bf16, team};
 
 use super::Gpt2Session;
 use crate::Result;
@@ -22,7 +22,7 @@ pub(in crate::model::gpt2) struct Decoding {
 }
 
 impl Decoding {
-    fn of(model: &Gpt2, precision: Storage) -> Result<Self> {
+    fn of(model: &Gpt2, precision: DecodePrecision) -> Result<Self> {
         let format = precision.format(model.num_params());
         let linears: Vec<_> = (model.blocks.iter().flat_map(|block| PARTS.map(|part| part.of(block))))
             .chain([&model.head])
@@ -70,12 +70,12 @@ pub(super) struct Decoder {
 }
 
 impl Gpt2 {
-    /// A session in [`Storage::Auto`]; all that a model has share the weights.
+    /// A session in [`DecodePrecision::Auto`]; all that a model has share the weights.
     pub(in crate::model::gpt2) fn own_session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
         let decoding = match self.own.0.get() {
             Some(decoding) => decoding.clone(),
             None => {
-                let made = Arc::new(Decoding::of(&self, Storage::Auto)?);
+                let made = Arc::new(Decoding::of(&self, DecodePrecision::Auto)?);
                 self.own.0.get_or_init(|| made).clone()
             }
         };
@@ -112,11 +112,11 @@ impl LanguageModel for Decoder {
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
         Ok(match self.decoding.format {
             Format::F32 => Box::new(Gpt2Session::<f32>::new(self, streams)),
-            _ => Box::new(Gpt2Session::<u16>::new(self, streams)),
+            _ => Box::new(Gpt2Session::<Bf16>::new(self, streams)),
         })
     }
 
-    fn with_precision(self: Arc<Self>, precision: Storage) -> Result<Arc<dyn LanguageModel>> {
+    fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
         self.model.clone().decoder(precision)
     }
 
@@ -130,7 +130,7 @@ impl LanguageModel for Decoder {
         let decoder = Arc::new(Decoder { model: self.model.clone(), decoding: self.decoding.clone() });
         match self.decoding.format {
             Format::F32 => Gpt2Session::<f32>::new(decoder, 1).score(tokens, stride, sink),
-            _ => Gpt2Session::<u16>::new(decoder, 1).score(tokens, stride, sink),
+            _ => Gpt2Session::<Bf16>::new(decoder, 1).score(tokens, stride, sink),
         }
     }
 }
