@@ -66,7 +66,7 @@ fn every_option_of_generate() {
             stdout(&three).trim_end_matches('\n').split(&dashes).map(|t| &t["The bell".len()..]).collect();
         assert_eq!(texts.len(), 3);
         for (text, sample) in texts.iter().zip(result["samples"].as_array().unwrap()) {
-            assert_eq!(*text, sample["text"].as_str().unwrap().trim_end_matches('\n'));
+            assert_eq!(text.trim_end_matches('\n'), sample["text"].as_str().unwrap().trim_end_matches('\n'));
         }
         let filters = "--temperature 0.9 --top-k 9 --top-p 0.9 --min-p 0.02 --typical 0.9 --repetition-penalty 1.1";
         json(&format!("{filters} --no-repeat-ngram 20 --precision f32 --stop xx --stop yy"));

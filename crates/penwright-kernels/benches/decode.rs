@@ -4,7 +4,7 @@
 //!     cargo bench -p penwright-kernels --bench decode
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use penwright_kernels::decode::{Format, Inputs, Shape, Source, Weights, attend, lstm_units};
+use penwright_kernels::decode::{ATTEND_ROWS, Format, Inputs, Shape, Source, Weights, attend, lstm_units};
 use penwright_kernels::{Bf16, team};
 
 mod common;
@@ -48,18 +48,14 @@ fn units(criterion: &mut Criterion) {
 fn attention(criterion: &mut Criterion) {
     let mut group = group(criterion, "decode attention");
     let (positions, channels) = (512, 64);
-    let (q, keys, values) = (noise::<f32>(channels, 1), bits(positions * channels, 2), bits(positions * channels, 3));
-    let (mut scores, mut out) = (vec![0.0; positions], vec![0.0; channels]);
+    let (q, keys, values) =
+        (noise::<f32>(channels, 1), noise::<Bf16>(positions * channels, 2), noise::<Bf16>(positions * channels, 3));
+    let (mut scores, mut out) = (vec![0.0; ATTEND_ROWS * positions], vec![0.0; channels]);
     measure(&mut group, "one head over 512, bf16", 4 * positions * channels, || {
-        attend(&q, &keys, &values, 0.125, &mut scores, &mut out);
+        attend(&q, (&keys, &values), channels, positions, 0.125, &mut scores, &mut out);
     });
     group.finish();
 }
 
 criterion_group!(benches, linears, units, attention);
 criterion_main!(benches);
-
-/// The bits of bfloat16, as the cache keeps them.
-fn bits(len: usize, seed: u32) -> Vec<u16> {
-    noise::<Bf16>(len, seed as _).into_iter().map(Bf16::to_bits).collect()
-}

@@ -3,7 +3,7 @@
 //! on neither the number of rows nor that of threads. So a text does not depend on which others are written beside it,
 //! and a prompt read at once gives the same numbers as one read token by token.
 //!
-//! A matrix `[inputs, outputs]` lies in groups of [`LANES`] outputs, one after another; a group is a sequence of
+//! A matrix `[inputs, outputs]` lies in groups of `LANES` outputs, one after another; a group is a sequence of
 //! blocks of inputs, each with all that belongs to it, scales included:
 //!
 //! | format | block | bytes | an output's share |
@@ -11,7 +11,7 @@
 //! | f32 | 1 input | 128 | its weight |
 //! | bf16 | 2 inputs | 128 | two weights side by side |
 //! | int8 | 64 inputs | 64 + 2048 | a scale in bf16; weights in eighths of a word of eight bytes, plus 128 |
-//! | int4 | 32 inputs | 64 + 512 | a scale in bf16; half bytes that choose one of 16 [`CODES`] |
+//! | int4 | 32 inputs | 64 + 512 | a scale in bf16; half bytes that choose one of 16 `CODES` |
 //!
 //! The lanes of a vector are outputs, so that no sum runs across lanes.
 
