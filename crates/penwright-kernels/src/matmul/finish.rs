@@ -1,6 +1,9 @@
 //! What becomes of a product's sums while a tile of them is still in the first cache: biases, rounding, non-linearity,
 //! the residual stream.
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
@@ -219,6 +222,15 @@ impl<E: Packable> Sink<'_, E> {
             return;
         }
         let (first, rows, cols) = (self.col + cols.0, (self.row + rows.0, rows.1), cols.1);
+        #[cfg(target_arch = "x86_64")]
+        if cols == MAX_PANEL {
+            let at = rows.0 * self.stride + first;
+            let tile = x86::Place { sums: c, row: c_row, rows: rows.1, at, first, stride: self.stride };
+            // SAFETY: promised by the caller; `Output::sink` checked the output and the bias.
+            if unsafe { x86::take(self.goal, tile) } {
+                return;
+            }
+        }
         // SAFETY: promised by the caller; rows of a tile that fills its memory lie a panel apart.
         unsafe {
             if c_row == MAX_PANEL && cols == MAX_PANEL {
