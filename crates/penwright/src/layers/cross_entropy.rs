@@ -2,7 +2,7 @@
 //! their gradient, in the kind of number that products multiply.
 
 use penwright_kernels::{self as kernels, Factor, Init, Matrix, Output, Packed, chunks, chunks_mut, each};
-use penwright_kernels::{product_into, product_packed};
+use penwright_kernels::{finish, product_into, product_packed};
 
 use super::{CHUNK, Layout, Linear, add_rows};
 
@@ -11,10 +11,12 @@ pub use penwright_kernels::log_softmax;
 /// Logits that are there at once, at least for [`ROWS`] rows.
 const LOGITS: usize = 1 << 22;
 const ROWS: usize = 128;
+/// A vocabulary that is more than a few parts of an inner dimension.
+const LONG: usize = 4096;
 
 /// Working memory of the output layer, and the gradient of the logits between its two halves.
 pub(crate) struct OutputLayer<E: Factor> {
-    /// The weight, for the logits and then for the gradient of the input.
+    /// The weight, for the logits.
     packed: Packed<E>,
     logits: Vec<f32>,
     /// `[rows, V]`, each row filled up with zeros to whole groups of the inner product.
@@ -81,8 +83,18 @@ impl<E: Factor> OutputLayer<E> {
     ) {
         let (vocab, width) = (layer.outputs, layer.outputs.next_multiple_of(E::GROUP));
         let rows = self.d.len() / width;
-        self.packed.pack(layer.matrix(params).t());
-        product_packed(Output::Rounded { c: dx, bias: None }, Matrix::new(&self.d, rows, width), &self.packed);
+        let (d, weight) = (Matrix::new(&self.d, rows, width), layer.matrix(params).t());
+        if vocab <= LONG {
+            product_into(Output::Rounded { c: dx, bias: None }, d, weight);
+        } else {
+            // Sums, of which `product_into` makes a part of the vocabulary after the other: each is packed and used up
+            // while it is in the caches.
+            let len = rows * layer.inputs;
+            self.logits.resize(self.logits.len().max(len), 0.0);
+            let sums = &mut self.logits[..len];
+            product_into(Output::<E>::sums(sums, Init::Zero), d, weight);
+            finish(Output::Rounded { c: dx, bias: None }, sums, rows, layer.inputs);
+        }
         let Some((grads, fresh)) = grads else { return };
         let d = Matrix::strided(&self.d, rows, vocab, width);
         let init = if fresh { Init::Zero } else { Init::Add };
