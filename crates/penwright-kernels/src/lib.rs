@@ -26,12 +26,12 @@ pub use lstm::{LSTM_UNITS, LstmGradients, LstmSums, lstm_backward, lstm_forward}
 pub use mapped::Mapped;
 pub use math::{dot, exp, random, sigmoid, tanh};
 pub use matmul::{
-    Factor, Init, Matrix, Output, Packable, Packed, PackedLeft, finish, matmul, product, product_here, product_into,
-    product_of_packed, product_packed,
+    Factor, Init, Matrix, Output, Packable, Packed, PackedLeft, finish, matmul, product, product_and_sums,
+    product_here, product_into, product_of_packed, product_packed,
 };
 pub use parts::{BlockMut, Cut, Parts, blocks_mut, chunks, chunks_mut, each, strided_blocks_mut};
 pub use rows::{
-    AdamStep, adamw, add, add_columns, causal_probabilities, causal_softmax, cross_entropy, dropout, gelu,
-    gelu_backward, layer_norm, layer_norm_backward, log_softmax, narrow, softmax_backward, sum_squares, widen,
+    AdamStep, adamw, add, add_columns, cross_entropy, dropout, gelu, gelu_backward, layer_norm, layer_norm_backward,
+    log_softmax, narrow, sum_squares, widen,
 };
 pub use team::{run, team};

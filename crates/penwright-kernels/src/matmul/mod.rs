@@ -89,9 +89,29 @@ pub fn product(c: &mut [f32], init: Init<'_>, a: Matrix<'_>, b: Matrix<'_>) {
 /// in groups ([`crate::Element::GROUP`]), `a` may have columns that fill up its last group, of zeros.
 /// Panics when the shapes do not fit.
 pub fn product_into<E: Factor, A: Packable, B: Packable>(output: Output<'_, E>, a: Matrix<'_, A>, b: Matrix<'_, B>) {
+    product_above(output, a, b, false);
+}
+
+/// [`product_into`], and in one more row of the output, below the product, the sums of b's columns: the gradients of a
+/// weight and of the bias that lies behind it.
+pub fn product_and_sums<E: Factor, A: Packable, B: Packable>(
+    output: Output<'_, E>,
+    a: Matrix<'_, A>,
+    b: Matrix<'_, B>,
+) {
+    product_above(output, a, b, true);
+}
+
+/// The product of a, with a row of ones below it if so wanted.
+fn product_above<E: Factor, A: Packable, B: Packable>(
+    output: Output<'_, E>,
+    a: Matrix<'_, A>,
+    b: Matrix<'_, B>,
+    ones: bool,
+) {
     /// Groups of the inner dimension that are packed at once.
     const PART: usize = 4 * INNER;
-    let (m, n, k) = (a.rows, b.cols, a.cols);
+    let (m, n, k) = (a.rows + usize::from(ones), b.cols, a.cols);
     assert!(k == b.rows || k == b.rows.next_multiple_of(E::GROUP), "inner sizes differ");
     let sink = output.sink(m, n);
     if m == 0 || n == 0 {
@@ -105,7 +125,7 @@ pub fn product_into<E: Factor, A: Packable, B: Packable>(output: Output<'_, E>, 
             let a = a.columns(from, to - from);
             right.pack(b.rows(from, to.min(b.rows) - from));
             let sink = if i > 0 { sink.adding() } else { sink };
-            spread(sink, lay(a, left, n), right, m);
+            spread(sink, lay(a, ones, left, n), right, m);
         }
     });
 }
@@ -115,7 +135,7 @@ pub fn product_packed<E: Factor, A: Packable>(output: Output<'_, E>, a: Matrix<'
     assert!(a.cols == b.k || a.cols == b.k.next_multiple_of(E::GROUP), "inner sizes differ");
     let sink = output.sink(a.rows, b.n);
     if a.rows > 0 && b.n > 0 {
-        E::with_scratch(|_, left| spread(sink, lay(a, left, b.n), b, a.rows));
+        E::with_scratch(|_, left| spread(sink, lay(a, false, left, b.n), b, a.rows));
     }
 }
 
@@ -145,12 +165,13 @@ pub fn finish<E: Factor>(output: Output<'_, E>, sums: &mut [f32], rows: usize, n
     });
 }
 
-/// The left factor as tiles read it: where it lies if that can be, else packed.
-fn lay<E: Packable, A: Packable>(a: Matrix<'_, A>, memory: &mut PackedLeft<E>, n: usize) -> Left<E> {
+/// The left factor as tiles read it, with a row of ones below it if so wanted: where it lies if that can be, else
+/// packed.
+fn lay<E: Packable, A: Packable>(a: Matrix<'_, A>, ones: bool, memory: &mut PackedLeft<E>, n: usize) -> Left<E> {
     match a.as_element::<E>().and_then(Left::of) {
-        Some(left) if a.col_stride == 1 || n <= panel(isa()) => left,
+        Some(left) if !ones && (a.col_stride == 1 || n <= panel(isa())) => left,
         _ => {
-            memory.pack(a);
+            memory.pack_above(a, ones);
             Left::packed(memory)
         }
     }
@@ -198,7 +219,7 @@ pub fn product_here<E: Factor, A: Packable, B: Packable>(
     E::with_scratch(|right, left| {
         right.pack(b);
         if a.rows > 0 && b.cols > 0 {
-            here(c, init, lay(a, left, b.cols), a.cols, right, 0);
+            here(c, init, lay(a, false, left, b.cols), a.cols, right, 0);
         }
     });
 }

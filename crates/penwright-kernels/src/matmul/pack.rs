@@ -117,12 +117,18 @@ pub(super) fn step(isa: Isa, rows: usize) -> usize {
 impl<E: Packable> PackedLeft<E> {
     /// Takes up a matrix `[rows, k]`, on all threads, in the memory of the one before.
     pub fn pack<S: Packable>(&mut self, a: Matrix<'_, S>) {
-        // A task reads some lines of each row of the transpose, and writes no more tiles than a cache set has ways.
-        const TILES: usize = 8;
+        self.pack_above(a, false);
+    }
+
+    /// The same, with a row of ones below the matrix if so wanted: its product is the sums of the right factor's columns.
+    pub(super) fn pack_above<S: Packable>(&mut self, a: Matrix<'_, S>, ones: bool) {
+        // A task reads a long part of each row of the transpose.
+        const TILES: usize = 64;
         const ROWS: usize = 128;
-        let step = step(isa(), a.rows);
-        (self.rows, self.k, self.step) = (a.rows, a.cols, step);
-        let (tiles, groups) = (a.rows.div_ceil(step), a.cols.div_ceil(E::GROUP));
+        let all = a.rows + usize::from(ones);
+        let step = step(isa(), all);
+        (self.rows, self.k, self.step) = (all, a.cols, step);
+        let (tiles, groups) = (all.div_ceil(step), a.cols.div_ceil(E::GROUP));
         let one = step * E::GROUP;
         let out = self.data.take::<E>(tiles * groups * one);
         let cut =
@@ -131,8 +137,13 @@ impl<E: Packable> PackedLeft<E> {
         each(blocks_mut(out, cut), |task, mut block| {
             let (first_tile, first_k) = (task / across * TILES, task % across * ROWS);
             let rows = (first_tile * step, (block.rows() * step).min(a.rows - first_tile * step));
-            let a = a.rows(rows.0, rows.1).columns(first_k, (a.cols - first_k).min(ROWS));
-            E::pack_tiles(a, &mut block, step);
+            let part = a.rows(rows.0, rows.1).columns(first_k, (a.cols - first_k).min(ROWS));
+            E::pack_tiles(part, &mut block, step);
+            if ones && first_tile + block.rows() == tiles {
+                let [last] = block.row(block.rows() - 1);
+                let row = a.rows % step * E::GROUP;
+                last.chunks_exact_mut(one).for_each(|group| group[row..row + E::GROUP].fill(E::of(1.0)));
+            }
         });
     }
 
@@ -264,7 +275,10 @@ impl Packable for Bf16 {
     fn pack_panels<S: Packable>(b: Matrix<'_, S>, out: &mut [Bf16], width: usize) {
         let out: &mut [u32] = bytemuck::cast_slice_mut(out);
         if b.col_stride == 1 {
-            return pair_rows(b, out, width);
+            if !super::transpose::rows(b, out, width) {
+                pair_rows(b, out, width);
+            }
+            return;
         }
         for (i, out) in out.chunks_mut((b.rows.div_ceil(2) * width).max(1)).enumerate() {
             let first = i * width;
@@ -276,7 +290,9 @@ impl Packable for Bf16 {
     }
 
     fn pack_tiles<S: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, Bf16>, step: usize) {
-        pair_tiles(a, out, step);
+        if !super::transpose::tiles(a, out, step) {
+            pair_tiles(a, out, step);
+        }
     }
 
     #[inline(always)]
@@ -419,12 +435,20 @@ fn pair_tiles_body<S: Packable, const FMA: bool>(a: Matrix<'_, S>, out: &mut Blo
 
 #[inline(always)]
 fn tiles<S: Packable, E: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, E>, step: usize) {
+    /// Groups, or pairs of them, whose twelve values fill whole lines.
+    const LINES: usize = 4;
     let one = step * E::GROUP;
-    for l in 0..out.width() / one {
+    let groups = out.width() / one;
+    for first in (0..groups).step_by(LINES) {
         for tile in 0..out.rows() {
             let rows = step.min(a.rows - tile * step);
+            if rows == 0 {
+                break;
+            }
             let [to] = out.row(tile);
-            E::pack_group(a.rows(tile * step, rows), l * E::GROUP, &mut to[l * one..][..rows * E::GROUP]);
+            for l in first..groups.min(first + LINES) {
+                E::pack_group(a.rows(tile * step, rows), l * E::GROUP, &mut to[l * one..][..rows * E::GROUP]);
+            }
         }
     }
 }

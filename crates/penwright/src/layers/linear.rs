@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use penwright_kernels::{self as kernels, Factor, Init, Matrix, Output, chunks_mut, each, product_into};
+use penwright_kernels::{
+    self as kernels, Factor, Init, Matrix, Output, chunks_mut, each, product_and_sums, product_into,
+};
 
 /// How a weight matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +60,17 @@ impl Linear {
         product_into(output, Matrix::new(dy, rows, self.outputs), self.matrix(params).t());
     }
 
-    /// `dW += xᵀ dy`, `db += Σ_rows dy`; the weight's gradient is overwritten where it is `fresh`.
+    /// `dW += xᵀ dy`, `db += Σ_rows dy`; the weight's gradient is overwritten where it is `fresh`, and so may be the
+    /// bias's, of which nothing may be there yet.
     pub fn backward_params<E: Factor>(&self, grads: &mut [f32], x: &[E], dy: &[E], rows: usize, fresh: bool) {
         let (x, dym) = (Matrix::new(x, rows, self.inputs), Matrix::new(dy, rows, self.outputs));
         let init = if fresh { Init::Zero } else { Init::Add };
+        // A bias that lies behind its weight is one more row of it.
+        let joined = self.bias.clone().filter(|bias| bias.start == self.weight.end && self.layout == Layout::InOut);
+        if let Some(bias) = joined {
+            let output = Output::<E>::sums(&mut grads[self.weight.start..bias.end], init);
+            return product_and_sums(output, x.t(), dym);
+        }
         let output = Output::<E>::sums(&mut grads[self.weight.clone()], init);
         match self.layout {
             Layout::InOut => product_into(output, x.t(), dym),
