@@ -6,7 +6,7 @@ mod few;
 mod finish;
 mod matrix;
 mod pack;
-mod transpose;
+mod pairs;
 
 use std::cell::RefCell;
 
@@ -188,7 +188,7 @@ fn spread<E: Packable>(sink: Sink<'_, E>, left: Left<E>, right: &Packed<E>, m: u
     let tiles = m.div_ceil(step);
     // Where the right factor does not stay in the second cache, blocks of up to TALL tiles, so that a panel that has come
     // is multiplied by many rows.
-    let tall = if n * k.div_ceil(E::GROUP) > 8 * SECOND_CACHE { TALL } else { 1 };
+    let tall = if n * k.div_ceil(E::GROUP) > 2 * SECOND_CACHE { TALL } else { 1 };
     let high = tiles.div_ceil(tiles.min(tasks)).max(tall.min(tiles * n.div_ceil(width) / tasks)).max(1);
     let block_rows = tiles.div_ceil(tiles.div_ceil(high)) * step;
     let across = tasks.div_ceil(m.div_ceil(block_rows));

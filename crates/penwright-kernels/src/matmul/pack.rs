@@ -275,7 +275,7 @@ impl Packable for Bf16 {
     fn pack_panels<S: Packable>(b: Matrix<'_, S>, out: &mut [Bf16], width: usize) {
         let out: &mut [u32] = bytemuck::cast_slice_mut(out);
         if b.col_stride == 1 {
-            if !super::transpose::rows(b, out, width) {
+            if !super::pairs::rows(b, out, width) {
                 pair_rows(b, out, width);
             }
             return;
@@ -283,14 +283,14 @@ impl Packable for Bf16 {
         for (i, out) in out.chunks_mut((b.rows.div_ceil(2) * width).max(1)).enumerate() {
             let first = i * width;
             let b = b.columns(first, width.min(b.cols - first));
-            if !super::transpose::panel(b, out, width) {
+            if !super::pairs::panel(b, out, width) {
                 pair_columns(b, out, width);
             }
         }
     }
 
     fn pack_tiles<S: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, Bf16>, step: usize) {
-        if !super::transpose::tiles(a, out, step) {
+        if !super::pairs::tiles(a, out, step) {
             pair_tiles(a, out, step);
         }
     }
@@ -353,7 +353,7 @@ fn interleave<S: Packable>(one: &[S], two: &[S], out: &mut [u32]) {
 
 dispatched! {
     /// Panels of a matrix whose rows lie in one piece.
-    fn pair_rows<S: Packable>(b: Matrix<'_, S>, out: &mut [u32], width: usize) = pair_rows_body;
+    pub(super) fn pair_rows<S: Packable>(b: Matrix<'_, S>, out: &mut [u32], width: usize) = pair_rows_body;
 }
 
 #[inline(always)]
@@ -425,7 +425,7 @@ fn copy_tiles_body<S: Packable, const FMA: bool>(a: Matrix<'_, S>, out: &mut Blo
 }
 
 dispatched! {
-    fn pair_tiles<S: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, Bf16>, step: usize) = pair_tiles_body;
+    pub(super) fn pair_tiles<S: Packable>(a: Matrix<'_, S>, out: &mut BlockMut<'_, Bf16>, step: usize) = pair_tiles_body;
 }
 
 #[inline(always)]

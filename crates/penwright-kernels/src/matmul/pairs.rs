@@ -68,7 +68,8 @@ mod x86 {
     }
 
     macro_rules! pairs_of_rows {
-        ($name:ident, $element:ty, $features:literal, |$one:ident, $two:ident, $first:ident, $second:ident| $pairs:expr) => {
+        ($name:ident, $element:ty, $features:literal,
+         |$one:ident, $two:ident, $first:ident, $second:ident| $pairs:expr) => {
             /// # Safety
             /// The processor has the instructions; the rows lie in one piece; `out` has 32 values for each pair of rows in
             /// each panel.
