@@ -179,6 +179,8 @@ fn lay<E: Packable, A: Packable>(a: Matrix<'_, A>, ones: bool, memory: &mut Pack
 
 /// Tiles of a task's block, one above the other, where the right factor is large.
 const TALL: usize = 20;
+/// Tiles of a block that are few for a panel that comes from the third cache.
+const LOW: usize = 4;
 
 /// The product as tasks, each a block of the output.
 fn spread<E: Packable>(sink: Sink<'_, E>, left: Left<E>, right: &Packed<E>, m: usize) {
@@ -188,8 +190,9 @@ fn spread<E: Packable>(sink: Sink<'_, E>, left: Left<E>, right: &Packed<E>, m: u
     let tiles = m.div_ceil(step);
     // Where the right factor does not stay in the second cache, blocks of up to TALL tiles, so that a panel that has come
     // is multiplied by many rows.
-    let tall = if n * k.div_ceil(E::GROUP) > 2 * SECOND_CACHE { TALL } else { 1 };
-    let high = tiles.div_ceil(tiles.min(tasks)).max(tall.min(tiles * n.div_ceil(width) / tasks)).max(1);
+    let (high, size) = (tiles.div_ceil(tiles.min(tasks)).max(1), n * k.div_ceil(E::GROUP));
+    let large = size > 8 * SECOND_CACHE || size > 2 * SECOND_CACHE && high < LOW;
+    let high = if large { high.max(TALL.min(tiles * n.div_ceil(width) / tasks)) } else { high };
     let block_rows = tiles.div_ceil(tiles.div_ceil(high)) * step;
     let across = tasks.div_ceil(m.div_ceil(block_rows));
     let block_cols = n.div_ceil(width).div_ceil(across) * width;
@@ -197,7 +200,7 @@ fn spread<E: Packable>(sink: Sink<'_, E>, left: Left<E>, right: &Packed<E>, m: u
     let down = m.div_ceil(block_rows);
     run(down * across, |task| {
         // A large right factor is split between the threads, each taking on what it has packed; a small one is shared.
-        let (down, across) = if tall > 1 { (task % down, task / down) } else { (task / across, task % across) };
+        let (down, across) = if large { (task % down, task / down) } else { (task / across, task % across) };
         let (row, first) = (down * block_rows, across * block_cols);
         let (rows, cols) = (block_rows.min(m - row), block_cols.min(n - first));
         let block = Block { rows, first, cols, groups: k.div_ceil(E::GROUP) };

@@ -23,8 +23,6 @@ pub(crate) enum Start {
 
 /// Most rows of a tile.
 pub(crate) const MR: usize = 12;
-/// Rows of a tile that are addressed from one pointer: itself, and one and two steps on.
-const THIRD: usize = 3;
 /// Most columns of a panel.
 pub(crate) const MAX_PANEL: usize = 32;
 
@@ -72,40 +70,30 @@ pub struct Tile<E> {
 unsafe fn multiply<V: Vector, const R: usize, const N: usize, const S: usize>(tile: &Tile<V::Element>) {
     let step = V::LANES * V::Element::GROUP;
     let mut sums = [[[V::zero(); N]; R]; S];
-    let mut b = tile.b;
-    // Every third row has a pointer of its own, of which the compiler is not to know how they belong together: it would
-    // make each row's address of the one before, a chain as long as the multiplications of a group take.
-    let mut rows = [tile.a; MR.div_ceil(THIRD)];
-    for (i, row) in rows.iter_mut().enumerate().take(R.div_ceil(THIRD)) {
-        *row = std::hint::black_box(tile.a.wrapping_add(THIRD * i * tile.a_row));
-    }
-    // SAFETY: rows and b step through k groups of A's columns and of the panel's rows; `finish` as promised.
+    let (mut a, mut b) = (tile.a, tile.b);
+    // SAFETY: a and b step through k groups of A's columns and of the panel's rows; `finish` as promised.
     unsafe {
         for _ in 0..tile.k / S {
             for part in &mut sums {
                 let columns: [V::Factor; N] = std::array::from_fn(|j| V::groups(b.add(j * step)));
                 for (i, row) in part.iter_mut().enumerate() {
-                    let x = V::spread(rows[i / THIRD].add(i % THIRD * tile.a_row));
+                    let x = V::spread(a.add(i * tile.a_row));
                     for (sum, column) in row.iter_mut().zip(columns) {
                         *sum = sum.fma(x, column);
                     }
                 }
-                for row in rows.iter_mut().take(R.div_ceil(THIRD)) {
-                    *row = row.wrapping_add(tile.a_group);
-                }
+                a = a.wrapping_add(tile.a_group);
                 b = b.wrapping_add(N * step);
             }
         }
         for _ in 0..tile.k % S {
             for (i, row) in sums[0].iter_mut().enumerate() {
-                let x = V::spread(rows[i / THIRD].add(i % THIRD * tile.a_row));
+                let x = V::spread(a.add(i * tile.a_row));
                 for (j, sum) in row.iter_mut().enumerate() {
                     *sum = sum.fma(x, V::groups(b.add(j * step)));
                 }
             }
-            for row in rows.iter_mut().take(R.div_ceil(THIRD)) {
-                *row = row.wrapping_add(tile.a_group);
-            }
+            a = a.wrapping_add(tile.a_group);
             b = b.wrapping_add(N * step);
         }
         let mut total = sums[0];
