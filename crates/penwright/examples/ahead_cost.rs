@@ -1,6 +1,6 @@
 //! What it costs to read tokens ahead: a JSON line for each precision and number of texts side by side.
 //!
-//!     cargo run --release --example ahead_cost -- MODEL [--precision f32,bf16,int8,int4] [--streams 1,4] [--prompt 128]
+//!     cargo run --release --example ahead_cost -- MODEL [--precision f32,bf16,int8,int4] [--streams 1,4] [--prompt 64]
 //!
 //! `step_ms` is the fastest step of one token each; `further[d - 1]` the cost of each of `d` tokens more in every text,
 //! as a part of a step of one token; `cost` what the session says.
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let at = arguments.iter().position(|argument| argument == name);
         at.and_then(|at| arguments.get(at + 1).cloned()).unwrap_or(default.into())
     };
-    let prompt: usize = option("--prompt", "128").parse()?;
+    let prompt: usize = option("--prompt", "64").parse()?;
     let run = Run::open(Path::new(model))?;
     for name in option("--precision", "f32,bf16,int8,int4").split(',') {
         let precision = match name {
@@ -34,14 +34,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let tokens: Vec<u32> = (0..prompt as u32).map(|i| (100 + i * 37) % vocab).collect();
         for streams in option("--streams", "1").split(',') {
             let mut session = model.clone().session(streams.parse()?)?;
-            session.feed(0, &tokens)?;
-            (1..session.streams()).for_each(|stream| session.copy(0, stream));
             let all: Vec<usize> = (0..session.streams()).collect();
             let next = vec![1; all.len()];
             let draft: Vec<u32> = (0..16).map(|i| (7 * i + 3) % vocab).collect();
             let mut fastest = [f64::MAX; 17];
             penwright::generate::standing_by(|| {
                 for _ in 0..12 {
+                    // Room for all that is read in a round.
+                    session.reset(0);
+                    session.feed(0, &tokens)?;
+                    (1..session.streams()).for_each(|stream| session.copy(0, stream));
                     for (drafted, fastest) in fastest.iter_mut().enumerate() {
                         let drafts = vec![&draft[..drafted]; all.len()];
                         let start = Instant::now();
