@@ -2,10 +2,10 @@ use std::ops::ControlFlow;
 
 use proptest::prelude::*;
 
-use super::super::tests::{models, tokenizer};
+use super::super::tests::tokenizer;
 use super::super::{GenerateOptions, Length, Sample, Sampling, generate};
 use super::*;
-use crate::model::{DecodePrecision, Gpt2, Gpt2Config, LanguageModel, NgramConfig, Trainable};
+use crate::model::{DecodePrecision, Gpt2, Gpt2Config, LanguageModel, Lstm, LstmConfig, NgramConfig, Trainable};
 use crate::tokenizer::Level;
 
 const TEXT: &str = "the old bell rang. the old bell rang. \"who?\" asked ann. the old bell rang on; ";
@@ -14,6 +14,15 @@ fn ngram(tokenizer: &Tokenizer) -> Draft {
     let tokens = [&[tokenizer.eot()], &tokenizer.encode(&TEXT.repeat(4))[..]].concat();
     let config = NgramConfig { vocab: tokenizer.vocab_size(), order: 4 };
     Draft::Ngram(Arc::new(Ngram::train(config, &tokens, tokenizer.eot()).unwrap()))
+}
+
+/// Untrained models whose weights are large enough for distributions of some sharpness. The LSTM's output layer is so
+/// large beside it that drafts are worth while.
+fn models(vocab: usize) -> [Arc<dyn LanguageModel>; 2] {
+    let mut lstm = Lstm::new(LstmConfig { vocab, embed: 4, hidden: 16, layers: 1, tied: false }, 2).unwrap();
+    lstm.params_mut().data.iter_mut().for_each(|w| *w *= 4.0);
+    let [gpt2, _] = super::super::tests::models(vocab);
+    [gpt2, Arc::new(lstm)]
 }
 
 /// The texts, what was streamed of them, and the tokens drafted and accepted.
