@@ -139,3 +139,60 @@ fn interactive_through_a_pipe() {
     assert_eq!(text.strip_prefix(&taken).unwrap().chars().count(), 5 + 1, "{dialogue}");
     assert!(!dialogue.contains('\u{1b}'), "colours in a pipe");
 }
+
+#[test]
+fn a_draft_writes_the_same_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = ["gpt2", "lstm"].map(|model| train(dir.path(), model));
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    std::fs::write(path("other.txt"), "Quite another alphabet, 123.\n".repeat(90)).unwrap();
+    for (text, out) in [("text.txt", "ngram"), ("other.txt", "other")] {
+        let args = ["train", &path(text), "--out", &path(out), "--model", "ngram", "--level", "char", "-q"];
+        assert!(penwright(&args, "").status.success());
+    }
+    for run in runs {
+        let generate = |flags: &str| {
+            let args =
+                [&["generate", run.to_str().unwrap()][..], &flags.split_whitespace().collect::<Vec<_>>()].concat();
+            penwright(&args, "")
+        };
+        let json = |flags: &str| -> Value {
+            let output = generate(&format!("{flags} --json"));
+            assert!(output.status.success(), "{flags}: {}", String::from_utf8_lossy(&output.stderr));
+            serde_json::from_slice(&output.stdout).unwrap()
+        };
+        let mut accepted = 0;
+        for flags in ["--greedy", "--seed 4 --samples 3 --temperature 0.7 --top-k 9", "--greedy --precision int8"] {
+            let flags = format!("{flags} --prompt The --tokens 200 --stop Xx");
+            let plain = json(&flags);
+            assert_eq!((&plain["drafted"], &plain["accepted"]), (&0.into(), &0.into()));
+            for draft in ["off".to_string(), "prompt".into(), path("ngram"), "prompt --draft-tokens 3".into()] {
+                let drafted = json(&format!("{flags} --draft {draft}"));
+                assert_eq!(drafted["samples"], plain["samples"], "{flags} --draft {draft}");
+                assert!(drafted["accepted"].as_u64() <= drafted["drafted"].as_u64(), "{drafted}");
+                accepted += drafted["accepted"].as_u64().unwrap();
+            }
+        }
+        assert!(accepted > 0 || run.ends_with("lstm"), "{accepted} tokens were drafted rightly");
+        let shown = generate(&format!("--prompt The --greedy --tokens 200 --stats --draft {}", path("ngram")));
+        let stats = String::from_utf8_lossy(&shown.stderr);
+        assert!(stats.contains("of them right") || run.ends_with("lstm"), "{stats}");
+        if run.ends_with("lstm") {
+            let flags = format!("--summarize {} --tokens 40", path("text.txt"));
+            assert_eq!(json(&format!("{flags} --draft prompt"))["samples"], json(&flags)["samples"]);
+        }
+        for (flags, code, words) in [
+            (format!("--draft {}", path("nowhere")), 1, "nowhere"),
+            (format!("--draft {}", run.display()), 2, "no n-gram model"),
+            (format!("--draft {}", path("other")), 2, "other tokens"),
+            ("--draft prompt --beams 2".into(), 2, "--draft"),
+            ("--draft prompt --interactive".into(), 2, "cannot be used"),
+            ("--draft prompt --draft-tokens 0".into(), 2, "--draft-tokens"),
+        ] {
+            let output = generate(&flags);
+            let message = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{flags}: {message}");
+            assert!(message.contains(words) && output.stdout.is_empty(), "{flags}: {message}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use penwright::generate::GenerateOptions;
 
 use super::Choice;
 
@@ -12,6 +13,7 @@ use super::Choice;
   penwright generate runs/book --prompt-file start.txt --paragraphs 2 --min-p 0.05
   echo \"Once\" | penwright generate runs/book --prompt-file - --samples 5 --json
   penwright generate gpt2 --prompt \"The door\" --tokens 100
+  penwright generate gpt2 --prompt-file article.txt --draft prompt --precision bf16 --stats
   penwright generate runs/book --interactive
   penwright generate runs/book --summarize article.txt --seed 3")]
 pub(crate) struct Generate {
@@ -73,6 +75,20 @@ pub(crate) struct Generate {
         conflicts_with_all = ["temperature", "greedy", "top_k", "top_p", "min_p", "typical"])]
     pub(crate) beams: Option<u32>,
 
+    /// Reads several tokens at once, where they can be guessed: prompt guesses from the text so far, an n-gram run (with
+    /// the same tokenizer) from what it was trained on; off. The text is the same, only sooner; an LSTM gains little
+    #[arg(
+        long,
+        value_name = "off|prompt|RUN",
+        default_value = "off",
+        help_heading = "Speed",
+        conflicts_with = "interactive"
+    )]
+    pub(crate) draft: PathBuf,
+    /// Tokens to guess at most [default: 11]
+    #[arg(long, value_name = "N", help_heading = "Speed", value_parser = clap::value_parser!(u8).range(1..=64))]
+    draft_tokens: Option<u8>,
+
     /// The model offers, you pick or type
     #[arg(long, conflicts_with_all = ["tokens", "words", "sentences", "paragraphs", "stop", "samples", "beams",
         "no_stream", "json", "summarize"])]
@@ -83,4 +99,10 @@ pub(crate) struct Generate {
     /// Speed, on standard error
     #[arg(long)]
     pub(crate) stats: bool,
+}
+
+impl Generate {
+    pub(crate) fn draft_tokens(&self) -> usize {
+        self.draft_tokens.map_or(GenerateOptions::default().draft_tokens, usize::from)
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use penwright::Error;
-use penwright::generate::{GenerateOptions, Generation, Length, Sampling, clean_prompt, generate};
+use penwright::generate::{Draft, GenerateOptions, Generation, Length, Sampling, clean_prompt, generate};
 use penwright::run::Run;
 use penwright::tokenizer::Level;
 use serde_json::json;
@@ -36,10 +36,15 @@ pub(super) fn run(cli: &Cli, args: &Generate) -> Result<(), Failure> {
     if args.interactive {
         return interactive::run(&run, &prompt, &sampling);
     }
+    let draft = match args.draft.to_str() {
+        Some("off") => Draft::Off,
+        Some("prompt") => Draft::Prompt,
+        _ => Draft::open(&args.draft, &run.tokenizer)?,
+    };
     let generation = if args.summarize.is_some() {
-        summarize::run(cli, args, &run, &prompt, sampling, load_s)?
+        summarize::run(cli, args, &run, &prompt, sampling, draft, load_s)?
     } else {
-        let options = options(args, sampling, run.tokenizer.level());
+        let options = GenerateOptions { draft, ..options(args, sampling, run.tokenizer.level()) };
         options.check()?;
         match cli.json {
             true => write_json(&run, &prompt, &options, load_s)?,
@@ -47,7 +52,7 @@ pub(super) fn run(cli: &Cli, args: &Generate) -> Result<(), Failure> {
         }
     };
     if args.stats {
-        eprintln!("{}", stats(&generation, load_s));
+        eprintln!("{}{}", stats(&generation, load_s), drafted(&generation));
     }
     match generation.was_cancelled() {
         true => Err(Failure::Interrupted("interrupted; what was written is above".into())),
@@ -90,6 +95,7 @@ fn options(args: &Generate, sampling: Sampling, level: Level) -> GenerateOptions
         sampling,
         beams: args.beams.unwrap_or(0) as usize,
         stop: args.stop.clone(),
+        draft_tokens: args.draft_tokens(),
         ..GenerateOptions::default()
     }
 }
@@ -156,7 +162,9 @@ pub(super) fn print_json(generation: &Generation, load_s: f64) -> Result<(), Fai
         "prompt_tokens": generation.prompt_tokens,
         "prefill_tokens_per_s": generation.prefill_tokens_per_s(),
         "decode_tokens_per_s": generation.decode_tokens_per_s(),
-        "load_s": load_s
+        "load_s": load_s,
+        "drafted": generation.drafted,
+        "accepted": generation.accepted
     });
     writeln!(io::stdout(), "{result}")?;
     Ok(())
@@ -172,4 +180,13 @@ fn stats(generation: &Generation, load_s: f64) -> String {
         generation.decode_seconds,
         generation.decode_tokens_per_s()
     )
+}
+
+/// What a draft has brought, if there was one.
+fn drafted(generation: &Generation) -> String {
+    let (drafted, accepted) = (generation.drafted, generation.accepted);
+    match drafted {
+        0 => String::new(),
+        _ => format!("; drafted: {drafted} tokens, {accepted} of them right"),
+    }
 }

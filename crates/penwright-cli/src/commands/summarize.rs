@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
-use penwright::generate::{Generation, Sampling, SummaryOptions, summarize};
+use penwright::generate::{Draft, Generation, Sampling, SummaryOptions, summarize};
 use penwright::run::Run;
 
 use super::Failure;
@@ -18,6 +18,7 @@ pub(super) fn run(
     run: &Run,
     passage: &str,
     sampling: Sampling,
+    draft: Draft,
     load_s: f64,
 ) -> Result<Generation, Failure> {
     let paper = SummaryOptions::default();
@@ -31,6 +32,8 @@ pub(super) fn run(
             ..sampling
         },
         stop: args.stop.clone(),
+        draft,
+        draft_tokens: args.draft_tokens(),
     };
     let stop = stop_on_interrupt()?;
     let summary = summarize(&run.model, &run.tokenizer, passage, &options, &mut |_, _| {

@@ -8,6 +8,7 @@
 
 mod beam;
 mod chat;
+mod draft;
 mod ending;
 mod interactive;
 mod options;
@@ -23,12 +24,14 @@ use crate::Result;
 pub use crate::model::DecodePrecision as Precision;
 use crate::model::{LanguageModel, Session};
 use crate::tokenizer::{DecodeStream, Tokenizer};
+use draft::Drafter;
 use ending::Ending;
 use sampling::Sampler;
 
 pub use chat::{
     Chat, ChatFormat, ChatOptions, Markers, Message, Reply, Role, chat_template, read_history, write_history,
 };
+pub use draft::Draft;
 pub use interactive::{Interactive, Offer};
 pub use options::{GenerateOptions, Length, clean_prompt};
 pub use sampling::Sampling;
@@ -70,6 +73,10 @@ pub struct Generation {
     pub prefill_seconds: f64,
     /// Seconds to write all texts.
     pub decode_seconds: f64,
+    /// Tokens that a draft proposed and the model read ahead.
+    pub drafted: usize,
+    /// Those of them that the model chose itself.
+    pub accepted: usize,
 }
 
 impl Generation {
@@ -119,12 +126,14 @@ pub fn generate(
     (1..streams).for_each(|stream| session.copy(0, stream));
     let prefill_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
+    let mut drafter = job.drafter(&*session);
     let samples = standing_by(|| match options.beams {
-        0 | 1 => sample(&job, &mut *session, on_text),
+        0 | 1 => sample(&job, &mut *session, &mut drafter, on_text),
         _ => beam::search(&job, &mut *session, on_text),
     })?;
     let decode_seconds = start.elapsed().as_secs_f64();
-    Ok(Generation { samples, prompt_tokens: job.prompt.len(), prefill_seconds, decode_seconds })
+    let (drafted, accepted) = drafter.map_or((0, 0), |drafter| (drafter.drafted, drafter.accepted));
+    Ok(Generation { samples, prompt_tokens: job.prompt.len(), prefill_seconds, decode_seconds, drafted, accepted })
 }
 
 /// What does not change while a prompt is continued.
@@ -161,6 +170,11 @@ impl<'a> Job<'a> {
     /// A text begins with the end-of-text token as its context.
     fn context(&self) -> Vec<u32> {
         [&[self.tokenizer.eot()], &self.prompt[..]].concat()
+    }
+
+    fn drafter(&self, session: &dyn Session) -> Option<Drafter<'a>> {
+        let GenerateOptions { draft, draft_tokens, samples, .. } = self.options;
+        Drafter::new(draft, *draft_tokens, session, *samples, self.vocab, self.tokenizer.eot())
     }
 
     fn sampler(&self) -> Sampler {
@@ -231,27 +245,64 @@ impl<'a> Writer<'a> {
 }
 
 /// Samples, or takes the likeliest token, in all streams until each has ended; those that have leave the batch.
-fn sample(job: &Job<'_>, session: &mut dyn Session, on_text: OnText<'_>) -> Result<Vec<Sample>> {
+fn sample(
+    job: &Job<'_>,
+    session: &mut dyn Session,
+    drafter: &mut Option<Drafter<'_>>,
+    on_text: OnText<'_>,
+) -> Result<Vec<Sample>> {
     let (mut sampler, first) = (job.sampler(), job.options.first_sample);
     let mut writers: Vec<Writer<'_>> = (0..job.options.samples).map(|_| Writer::new(job)).collect();
     let mut active: Vec<usize> = (0..writers.len()).filter(|&i| writers[i].reason.is_none()).collect();
     let mut tokens = Vec::with_capacity(active.len());
     'writing: while !active.is_empty() {
         for &i in &active {
-            let (writer, log_probs) = (&mut writers[i], session.log_probs(i));
-            let (index, n) = (first.wrapping_add(i as u64), writer.written as u64);
-            let token = sampler.choose(log_probs, &writer.tokens, index, n);
-            writer.take(token, log_probs, job);
-            if on_text(i, writer.ending.fresh()).is_break() {
-                break 'writing;
+            let writer = &mut writers[i];
+            // A token, and one more for each that the draft had right.
+            for ahead in 0.. {
+                let log_probs = session.log_probs_ahead(i, ahead);
+                let (index, n) = (first.wrapping_add(i as u64), writer.written as u64);
+                let token = sampler.choose(log_probs, &writer.tokens, index, n);
+                writer.take(token, log_probs, job);
+                if on_text(i, writer.ending.fresh()).is_break() {
+                    break 'writing;
+                }
+                let right = drafter.as_mut().is_some_and(|drafter| drafter.learn(i, ahead, token));
+                if !right || writer.reason.is_some() {
+                    session.keep(i, ahead);
+                    break;
+                }
             }
         }
         active.retain(|&i| writers[i].reason.is_none());
         tokens.clear();
         tokens.extend(active.iter().filter_map(|&i| writers[i].tokens.last()));
-        session.step(&active, &tokens)?;
+        match drafter {
+            Some(drafter) => step_ahead(job, session, drafter, &writers, &active, &tokens)?,
+            None => session.step(&active, &tokens)?,
+        }
     }
     Ok(writers.into_iter().map(Writer::sample).collect())
+}
+
+/// The last tokens of the active texts, each with a draft of what follows it.
+fn step_ahead(
+    job: &Job<'_>,
+    session: &mut dyn Session,
+    drafter: &mut Drafter<'_>,
+    writers: &[Writer<'_>],
+    active: &[usize],
+    tokens: &[u32],
+) -> Result<()> {
+    for &i in active {
+        let left = job.most.saturating_sub(writers[i].written + 1);
+        drafter.draft(i, &writers[i].tokens, session.room_ahead(i).min(left), active.len());
+    }
+    let drafts: Vec<&[u32]> = active.iter().map(|&i| drafter.drafted(i)).collect();
+    match drafts.iter().all(|draft| draft.is_empty()) {
+        true => session.step(active, tokens),
+        false => session.step_ahead(active, tokens, &drafts),
+    }
 }
 
 #[cfg(test)]

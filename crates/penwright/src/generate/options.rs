@@ -2,10 +2,13 @@
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::Sampling;
 use super::units::{Counter, Unit};
+use super::{Draft, Sampling};
 use crate::tokenizer::Level;
 use crate::{Error, Result};
+
+/// Tokens to draft at most: with the one before them they are one pass over the weights.
+pub(super) const DRAFT_TOKENS: usize = 11;
 
 /// How long a text may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,10 @@ pub struct GenerateOptions {
     pub beams: usize,
     /// Strings before which a text ends. The prompt is not searched.
     pub stop: Vec<String>,
+    /// Where the tokens come from that the model reads ahead; without influence on the text.
+    pub draft: Draft,
+    /// Tokens to draft at most.
+    pub draft_tokens: usize,
 }
 
 impl Default for GenerateOptions {
@@ -79,6 +86,8 @@ impl Default for GenerateOptions {
             sampling: Sampling::default(),
             beams: 0,
             stop: Vec::new(),
+            draft: Draft::Off,
+            draft_tokens: DRAFT_TOKENS,
         }
     }
 }
@@ -101,6 +110,9 @@ impl GenerateOptions {
         }
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::setting("stop", "an empty string would end the text before it begins"));
+        }
+        if self.beams > 1 && !self.draft.is_off() {
+            return Err(Error::setting("draft", "beams are not drafted; leave out --draft or --beams"));
         }
         if self.beams > 0 && self.samples > self.beams {
             let problem = format!("{} texts cannot come out of {} beams; use more --beams", self.samples, self.beams);

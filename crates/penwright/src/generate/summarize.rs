@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::units::{Counter, Unit};
-use super::{GenerateOptions, Generation, Length, OnText, Sampling, clean_prompt, generate};
+use super::{Draft, GenerateOptions, Generation, Length, OnText, Sampling, clean_prompt, generate};
 use crate::model::{LanguageModel, ModelKind};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -26,12 +26,17 @@ pub struct SummaryOptions {
     pub sampling: Sampling,
     /// Strings before which a summary ends.
     pub stop: Vec<String>,
+    /// As in [`GenerateOptions`].
+    pub draft: Draft,
+    /// As in [`GenerateOptions`].
+    pub draft_tokens: usize,
 }
 
 impl Default for SummaryOptions {
     fn default() -> Self {
         let sampling = Sampling { temperature: 1.0, top_k: 2, ..Sampling::default() };
-        SummaryOptions { sentences: 3, tokens: 100, samples: 1, sampling, stop: Vec::new() }
+        let GenerateOptions { stop, draft, draft_tokens, .. } = GenerateOptions::default();
+        SummaryOptions { sentences: 3, tokens: 100, samples: 1, sampling, stop, draft, draft_tokens }
     }
 }
 
@@ -69,6 +74,8 @@ pub fn summarize(
         samples: options.samples,
         sampling: options.sampling.clone(),
         stop: options.stop.clone(),
+        draft: options.draft.clone(),
+        draft_tokens: options.draft_tokens,
         ..GenerateOptions::default()
     };
     settings.check()?;

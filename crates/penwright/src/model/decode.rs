@@ -25,7 +25,7 @@ pub enum DecodePrecision {
 }
 
 /// Parameters up to which [`DecodePrecision::Auto`] is f32.
-const SMALL: u64 = 16 << 20;
+pub(super) const SMALL: u64 = 16 << 20;
 
 impl DecodePrecision {
     /// What it means for a model of `params` parameters.

@@ -19,6 +19,7 @@ mod tests;
 pub use decode::DecodePrecision;
 pub use gpt2::{Frozen, Gpt2, Gpt2Config, Lora, LoraConfig, Tuning};
 pub use lstm::{Lstm, LstmConfig};
+pub(crate) use ngram::Context;
 pub use ngram::{MAX_ORDER, Ngram, NgramConfig};
 pub use params::{Params, Tensor, Values};
 
@@ -264,6 +265,36 @@ pub trait Session: Send {
     /// Natural-log probabilities of the stream's next token, `[vocab_size]`; all finite.
     /// Valid after at least one token was fed.
     fn log_probs(&self, stream: usize) -> &[f32];
+
+    /// Tokens that [`Session::step_ahead`] can read ahead in a stream after its next token; 0 of a session that cannot
+    /// go back.
+    fn room_ahead(&self, _stream: usize) -> usize {
+        0
+    }
+
+    /// About what it costs to read one token ahead, as a part of what a step of one stream costs.
+    fn cost_ahead(&self) -> f32 {
+        1.0
+    }
+
+    /// As [`Session::step`], and reads the tokens `drafts[i]` ahead in stream `streams[i]`, no more than there is room
+    /// for. [`Session::log_probs`] are those before the draft. Each of the streams must be [kept](Session::keep) before
+    /// anything else is done with it.
+    ///
+    /// # Errors
+    /// When a token is not in the vocabulary.
+    fn step_ahead(&mut self, streams: &[usize], tokens: &[u32], _drafts: &[&[u32]]) -> Result<()> {
+        self.step(streams, tokens)
+    }
+
+    /// The log-probabilities of a stream after the first `n` tokens that it has read ahead, to the bit those that single
+    /// steps would give; of 0, and where nothing was read ahead, [`Session::log_probs`].
+    fn log_probs_ahead(&self, stream: usize, _n: usize) -> &[f32] {
+        self.log_probs(stream)
+    }
+
+    /// The stream goes on after the first `n` tokens that it has read ahead; the others were never read.
+    fn keep(&mut self, _stream: usize, _n: usize) {}
 
     /// Makes stream `to` a copy of stream `from`.
     fn copy(&mut self, from: usize, to: usize);

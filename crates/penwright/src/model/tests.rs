@@ -3,6 +3,47 @@
 
 use super::*;
 
+/// Two texts, of which drafts are read ahead, against the same texts in single steps; the most that was kept of one.
+/// Texts are copied amid their drafts, too.
+pub(super) fn drafts_change_nothing(model: &Arc<dyn LanguageModel>) -> usize {
+    let vocab = model.vocab_size() as u64;
+    let token = |i: u64| (crate::layers::random(3, i) % vocab) as u32;
+    let (mut ahead, mut single) = (model.clone().session(3).unwrap(), model.clone().session(3).unwrap());
+    let mut most = 0;
+    for session in [&mut ahead, &mut single] {
+        (0..2).for_each(|stream| session.feed(stream, &[1, 2 + stream as u32]).unwrap());
+    }
+    for round in 0..40u64 {
+        let draft = |stream: u64| (0..1 + (round + stream) % 5).map(|n| token(round * 99 + stream * 9 + n)).collect();
+        let drafts: Vec<Vec<u32>> = (0..2).map(draft).collect();
+        let streams = if round % 7 == 3 { vec![1] } else { vec![1, 0] };
+        let next: Vec<u32> = streams.iter().map(|&stream| token(round * 99 + stream as u64 * 9 + 50)).collect();
+        let room: Vec<usize> = (0..2).map(|stream| ahead.room_ahead(stream)).collect();
+        let read: Vec<&[u32]> = streams.iter().map(|&stream| &drafts[stream][..]).collect();
+        ahead.step_ahead(&streams, &next, &read).unwrap();
+        single.step(&streams, &next).unwrap();
+        for &stream in &streams {
+            let read = drafts[stream].len().min(room[stream]);
+            let kept = (round as usize * 5 + stream * 3) % (read + 1);
+            for (n, &token) in drafts[stream][..kept].iter().enumerate() {
+                assert_eq!(ahead.log_probs_ahead(stream, n), single.log_probs(stream), "round {round}, {n} ahead");
+                single.step(&[stream], &[token]).unwrap();
+            }
+            assert_eq!(ahead.log_probs_ahead(stream, kept), single.log_probs(stream), "round {round}, {kept} ahead");
+            ahead.keep(stream, kept);
+            assert_eq!(ahead.log_probs(stream), single.log_probs(stream), "round {round}, {kept} kept");
+            most = most.max(kept);
+        }
+        if round % 6 == 5 {
+            [&mut ahead, &mut single].into_iter().for_each(|session| {
+                session.copy(0, 2);
+                session.select(&[2, 1, 0]);
+            });
+        }
+    }
+    most
+}
+
 fn gradients_equal_differences<M: Trainable + Clone>(model: &M, dropout: Dropout) {
     let (tokens, targets) = ([1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 0]);
     let loss = |model: &M, grads: &mut [f32]| model.clone().train_step(&tokens, &targets, 2, grads, false, dropout);

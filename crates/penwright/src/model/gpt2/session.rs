@@ -8,6 +8,7 @@
 //!
 //! A prompt is many rows at once. Every row is computed as if it were alone, in the same order of sums.
 
+mod ahead;
 mod attention;
 mod cache;
 mod decoder;
@@ -23,6 +24,7 @@ use crate::Result;
 use crate::layers::{LayerNorm, log_softmax};
 use crate::model::decode::{Places, check_memory};
 use crate::model::{Session, TokenScore, check_tokens};
+use ahead::Ahead;
 use attention::Heads;
 use cache::{Cache, Shape};
 use decoder::Decoder;
@@ -37,6 +39,7 @@ struct Stream<T> {
     main: Cache<T>,
     shadow: Cache<T>,
     log_probs: Vec<f32>,
+    ahead: Ahead,
 }
 
 /// One token at one position of one of the two caches of a stream.
@@ -89,7 +92,12 @@ impl<T: Element> Gpt2Session<T> {
         if self.streams.is_empty() {
             let (shape, vocab) = (Shape::of(self.config()), self.config().vocab);
             check_memory(self.places.len(), 2 * shape.len() * size_of::<T>() + vocab * size_of::<f32>())?;
-            let stream = || Stream { main: Cache::new(shape), shadow: Cache::new(shape), log_probs: vec![0.0; vocab] };
+            let stream = || Stream {
+                main: Cache::new(shape),
+                shadow: Cache::new(shape),
+                log_probs: vec![0.0; vocab],
+                ahead: Ahead::default(),
+            };
             self.places.allocate();
             self.streams = (0..self.places.len()).map(|_| stream()).collect();
         }
@@ -298,6 +306,29 @@ impl<T: Element> Session for Gpt2Session<T> {
 
     fn log_probs(&self, stream: usize) -> &[f32] {
         self.streams.get(self.places.of(stream)).map_or(&[], |stream| &stream.log_probs)
+    }
+
+    fn room_ahead(&self, stream: usize) -> usize {
+        self.room(self.places.of(stream))
+    }
+
+    fn cost_ahead(&self) -> f32 {
+        self.cost()
+    }
+
+    fn step_ahead(&mut self, streams: &[usize], tokens: &[u32], drafts: &[&[u32]]) -> Result<()> {
+        [tokens].iter().chain(drafts).try_for_each(|tokens| check_tokens(tokens, self.config().vocab))?;
+        self.allocate()?;
+        self.read_ahead(streams, tokens, drafts);
+        Ok(())
+    }
+
+    fn log_probs_ahead(&self, stream: usize, n: usize) -> &[f32] {
+        self.ahead(self.places.of(stream), n).unwrap_or(self.log_probs(stream))
+    }
+
+    fn keep(&mut self, stream: usize, n: usize) {
+        self.keep_ahead(self.places.of(stream), n);
     }
 
     fn copy(&mut self, from: usize, to: usize) {

@@ -3,6 +3,8 @@
 //! A layer is one product: its input and hidden state side by side, times a matrix whose outputs are ordered so that the
 //! task which has the sums of some units' gates computes their cells as well.
 
+mod ahead;
+
 use std::sync::{Arc, OnceLock};
 
 use penwright_kernels::decode::{Format, Inputs, Shape, Source, UNITS, Weights, gate_at, lstm_units};
@@ -170,12 +172,15 @@ struct LstmSession {
     /// The places of the streams of a step.
     rows: Vec<usize>,
     buffers: Buffers,
+    /// What each stream has read ahead: states from a place on, behind those of the streams, and their number.
+    ahead: Vec<(usize, usize)>,
 }
 
 impl LstmSession {
     fn new(decoder: Arc<Decoder>, streams: usize) -> Self {
         let places = Places::new(streams);
-        LstmSession { decoder, places, streams: Vec::new(), rows: Vec::new(), buffers: Buffers::default() }
+        let (rows, buffers, ahead) = (Vec::new(), Buffers::default(), Vec::new());
+        LstmSession { decoder, places, streams: Vec::new(), rows, buffers, ahead }
     }
 
     /// Memory for all streams, once, before the first token.
@@ -186,6 +191,7 @@ impl LstmSession {
             check_memory(self.places.len(), (2 * state + vocab) * size_of::<f32>())?;
             self.places.allocate();
             let (hidden, cell) = (vec![0.0; state], vec![0.0; state]);
+            self.ahead = vec![(0, 0); self.places.len()];
             self.streams = vec![Stream { hidden, cell, log_probs: vec![0.0; vocab] }; self.places.len()];
         }
         Ok(())
@@ -286,6 +292,29 @@ impl Session for LstmSession {
 
     fn log_probs(&self, stream: usize) -> &[f32] {
         self.streams.get(self.places.of(stream)).map_or(&[], |stream| &stream.log_probs)
+    }
+
+    fn room_ahead(&self, _: usize) -> usize {
+        usize::MAX
+    }
+
+    fn cost_ahead(&self) -> f32 {
+        self.cost()
+    }
+
+    fn step_ahead(&mut self, streams: &[usize], tokens: &[u32], drafts: &[&[u32]]) -> Result<()> {
+        [tokens].iter().chain(drafts).try_for_each(|tokens| check_tokens(tokens, self.decoder.model.config.vocab))?;
+        self.allocate()?;
+        self.read_ahead(streams, tokens, drafts);
+        Ok(())
+    }
+
+    fn log_probs_ahead(&self, stream: usize, n: usize) -> &[f32] {
+        self.ahead(self.places.of(stream), n).unwrap_or(self.log_probs(stream))
+    }
+
+    fn keep(&mut self, stream: usize, n: usize) {
+        self.keep_ahead(self.places.of(stream), n);
     }
 
     fn copy(&mut self, from: usize, to: usize) {
@@ -401,5 +430,14 @@ mod tests {
         session.reset(1);
         session.feed(1, &[5, 6]).unwrap();
         assert_eq!(session.log_probs(1), alone(&model, &[5, 6]));
+    }
+
+    #[test]
+    fn drafts_change_nothing() {
+        for precision in [DecodePrecision::F32, DecodePrecision::Bf16, DecodePrecision::Int8, DecodePrecision::Int4] {
+            let config = LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, tied: false };
+            let model = Arc::new(Lstm::new(config, 4).unwrap()).with_precision(precision).unwrap();
+            assert_eq!(crate::model::tests::drafts_change_nothing(&model), 5, "{precision:?}");
+        }
     }
 }

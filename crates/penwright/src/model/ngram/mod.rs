@@ -17,6 +17,7 @@
 
 mod build;
 mod file;
+mod likeliest;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -104,7 +105,7 @@ pub struct Ngram {
 /// The ends of a text that the model knows as contexts: `nodes[k]` is the n-gram of the last k + 1 tokens. When one is
 /// unknown, all longer ones are.
 #[derive(Clone, Copy, Debug, Default)]
-struct Context {
+pub(crate) struct Context {
     nodes: [u32; MAX_ORDER],
     len: usize,
 }

@@ -151,3 +151,22 @@ fn impossible_requests_are_errors() {
         assert!(error.to_string().contains(word), "{error}");
     }
 }
+
+proptest! {
+    /// The likeliest token is the one that the distribution says, in every context.
+    #[test]
+    fn the_likeliest_is_the_likeliest((vocab, order, text, probe) in texts()) {
+        let model = trained(vocab, order, &text);
+        let mut session = model.clone().session(1).unwrap();
+        let mut context = Context::default();
+        for &token in text.iter().chain(&probe) {
+            session.step(&[0], &[token]).unwrap();
+            context = model.after(&context, token);
+            let (likeliest, p) = model.likeliest(&context);
+            let row = session.log_probs(0);
+            let best = row.iter().fold(f32::MIN, |a, &b| a.max(b));
+            prop_assert!((row[likeliest as usize] - best).abs() < 1e-6 * best.abs().max(1.0), "{likeliest} of {row:?}");
+            prop_assert!((p.ln() - best).abs() < 1e-5 * best.abs().max(1.0), "{p} and {best}");
+        }
+    }
+}

@@ -65,6 +65,11 @@ impl<T: Element> Cache<T> {
         self.stamps.clear();
     }
 
+    /// Forgets the positions from `len` on.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.stamps.truncate(len);
+    }
+
     /// Announces one more position.
     pub(super) fn push(&mut self, stamp: u64) {
         self.stamps.push(stamp);

@@ -180,3 +180,15 @@ fn more_streams_than_memory_are_refused() {
     let error = session.as_mut().ok().and_then(|s| s.feed(0, &[1]).err()).map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("--samples"), "{error}");
 }
+
+/// Whatever is drafted and however much of it is kept: the texts are those of single steps, to the bit.
+#[test]
+fn drafts_change_nothing() {
+    for precision in [DecodePrecision::F32, DecodePrecision::Bf16, DecodePrecision::Int8, DecodePrecision::Int4] {
+        // Contexts so short that there is never room for a draft, or seldom for a long one.
+        for (context, least) in [(1, 0), (2, 0), (7, 3), (12, 5)] {
+            let most = crate::model::tests::drafts_change_nothing(&model(context).with_precision(precision).unwrap());
+            assert!(most >= least, "{precision:?}, context {context}: {most}");
+        }
+    }
+}
