@@ -6,7 +6,7 @@ mod few;
 mod finish;
 mod matrix;
 mod pack;
-mod transpose;
+pub(crate) mod transpose;
 
 use std::cell::RefCell;
 
