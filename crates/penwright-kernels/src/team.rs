@@ -167,11 +167,12 @@ pub fn run(tasks: usize, job: impl Fn(usize) + Sync) {
     if tasks <= 1 || INSIDE.get() {
         return (0..tasks).for_each(job);
     }
-    match TEAM.with_borrow(Clone::clone) {
+    TEAM.with_borrow(|team| match team {
+        // Not cloned: the count of its owners lies where the helpers look for work.
         Some(team) => team.run(tasks, &job),
         None if rayon::current_num_threads() < 2 => (0..tasks).for_each(job),
         None => (0..tasks).into_par_iter().for_each(&job),
-    }
+    });
 }
 
 #[cfg(test)]

@@ -93,6 +93,5 @@ fn open(cli: &Cli, run: &Path) -> Result<Run, Failure> {
 
 /// The same with the weights as they are stored while writing.
 fn open_to_write(cli: &Cli, run: &Path, precision: Precision) -> Result<Run, Failure> {
-    let run = open(cli, run)?;
-    Ok(Run { model: run.model.clone().with_precision(precision.into())?, ..run })
+    Ok(Run::open_to_write(&locate(cli, run)?, precision.into())?)
 }

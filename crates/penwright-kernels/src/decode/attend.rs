@@ -96,30 +96,40 @@ fn products<T: Element, const FMA: bool, const R: usize>(
     d: usize,
     scale: f32,
 ) -> [[f32; SIDE]; R] {
-    let mut sums = [[[0.0f32; SIDE]; 4]; R];
+    let mut sums = [[[0.0f32; SIDE]; R]; 4];
     let (fours, rest) = keys.as_chunks::<SIDE>().0.as_chunks::<4>();
-    // Slices of one length need no checks in the loop, which would keep the sums out of the registers.
+    // Slices of one length need no checks in the loop, which would keep the sums out of the registers; and so would
+    // calls of closures.
     let queries: [&[[f32; 4]]; R] = std::array::from_fn(|row| &q[row * d..][..d].as_chunks().0[..fours.len()]);
     for (k, keys) in fours.iter().enumerate() {
         for j in 0..4 {
-            let keys = keys[j].map(T::get);
+            let mut wide = [0.0; SIDE];
+            for i in 0..SIDE {
+                wide[i] = keys[j][i].get();
+            }
             for row in 0..R {
                 let q = queries[row][k][j];
                 for i in 0..SIDE {
-                    sums[row][j][i] = fma::<FMA>(q, keys[i], sums[row][j][i]);
+                    sums[j][row][i] = fma::<FMA>(q, wide[i], sums[j][row][i]);
                 }
             }
         }
     }
+    let [mut first, second, third, fourth] = sums;
     for (k, keys) in rest.iter().enumerate() {
         for row in 0..R {
             let q = q[row * d + d / 4 * 4 + k];
             for i in 0..SIDE {
-                sums[row][0][i] = fma::<FMA>(q, keys[i].get(), sums[row][0][i]);
+                first[row][i] = fma::<FMA>(q, keys[i].get(), first[row][i]);
             }
         }
     }
-    sums.map(|sums| std::array::from_fn(|i| scale * ((sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]))))
+    for row in 0..R {
+        for i in 0..SIDE {
+            first[row][i] = scale * ((first[row][i] + second[row][i]) + (third[row][i] + fourth[row][i]));
+        }
+    }
+    first
 }
 
 /// Replaces scores by `exp(score − max)` and returns their sum.

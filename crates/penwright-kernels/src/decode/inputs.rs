@@ -15,8 +15,8 @@ pub struct Inputs {
     /// Inputs of a block, and whether they are whole numbers.
     block: usize,
     integer: bool,
-    /// Tile by tile `[words, rows of the tile]`, in words of four bytes: an f32, two bf16, or four i8; filled up with
-    /// zeros to whole blocks.
+    /// Tile by tile `[blocks, rows of the tile, words of a block]`, in words of four bytes: an f32, two bf16, or four i8;
+    /// filled up with zeros to whole blocks. Longer than they need be where the rows before were more.
     words: Vec<u32>,
     /// Of whole numbers, tile by tile `[blocks, rows of the tile]`: the scale, and −128 times the sum, which undoes that
     /// weights are stored plus 128.
@@ -30,14 +30,14 @@ pub(super) struct TileInputs<'a> {
     pub(super) rows: usize,
     /// Blocks of a row.
     pub(super) blocks: usize,
-    /// `[words, rows]`: for each block as many as it has.
+    /// `[blocks, rows, words of a block]`.
     pub(super) words: &'a [u32],
     /// `[blocks, rows]`, for whole numbers.
     pub(super) scales: &'a [f32],
     pub(super) starts: &'a [i32],
 }
 
-/// Inputs that are prepared at once: a multiple of every format's block.
+/// Inputs that are prepared at once, at most: a multiple of every format's block.
 const PIECE: usize = 64;
 
 impl Inputs {
@@ -47,23 +47,21 @@ impl Inputs {
         let words = blocks * words_of(format);
         (self.rows, self.inputs, self.tile) = (rows, inputs, tile);
         (self.block, self.integer) = (format.block(), format.is_integer());
-        self.words.resize(rows * words, 0);
+        self.words.resize(self.words.len().max(rows * words), 0);
         let x = chunks(&x[..rows * inputs], tile * inputs);
+        let to = &mut self.words[..rows * words];
         if !self.integer {
-            self.scales.clear();
-            self.starts.clear();
-            let parts = (chunks_mut(&mut self.words, tile * words), x);
-            return each(parts, |_, (words, x)| fill(format, inputs, x, words, &mut [], &mut []));
+            return each((chunks_mut(to, tile * words), x), |_, (words, x)| fill(format, inputs, x, words));
         }
-        self.scales.resize(rows * blocks, 0.0);
-        self.starts.resize(rows * blocks, 0);
+        self.scales.resize(self.scales.len().max(rows * blocks), 0.0);
+        self.starts.resize(self.starts.len().max(rows * blocks), 0);
         let parts = (
-            chunks_mut(&mut self.words, tile * words),
-            chunks_mut(&mut self.scales, tile * blocks),
-            chunks_mut(&mut self.starts, tile * blocks),
+            chunks_mut(to, tile * words),
+            chunks_mut(&mut self.scales[..rows * blocks], tile * blocks),
+            chunks_mut(&mut self.starts[..rows * blocks], tile * blocks),
             x,
         );
-        each(parts, |_, (words, scales, starts, x)| fill(format, inputs, x, words, scales, starts));
+        each(parts, |_, (words, scales, starts, x)| fill_integer(format, inputs, x, words, scales, starts));
     }
 
     /// Number of rows.
@@ -94,15 +92,33 @@ fn words_of(format: Format) -> usize {
     if format.is_integer() { format.block() / 4 } else { 1 }
 }
 
-/// Prepares a tile.
-fn fill(format: Format, inputs: usize, x: &[f32], words: &mut [u32], scales: &mut [f32], starts: &mut [i32]) {
+/// Prepares a tile of whole numbers.
+fn fill_integer(format: Format, inputs: usize, x: &[f32], words: &mut [u32], scales: &mut [f32], starts: &mut [i32]) {
+    let (rows, block) = (x.len() / inputs, format.block());
+    for (row, x) in x.chunks_exact(inputs).enumerate() {
+        let to = words.chunks_exact_mut(block / 4).skip(row).step_by(rows);
+        let numbers = scales.iter_mut().zip(&mut *starts).skip(row).step_by(rows);
+        for ((to, (scale, start)), x) in to.zip(numbers).zip(x.chunks(block)) {
+            let mut last = [0.0; PIECE];
+            let x = if x.len() == block {
+                x
+            } else {
+                last[..x.len()].copy_from_slice(x);
+                &last[..block]
+            };
+            round_block(bytemuck::cast_slice_mut(to), scale, start, x);
+        }
+    }
+}
+
+/// Prepares a tile of numbers in floating point.
+fn fill(format: Format, inputs: usize, x: &[f32], words: &mut [u32]) {
     let rows = x.len() / inputs;
     if rows == 1 && format == Format::F32 {
         return words.copy_from_slice(bytemuck::cast_slice(x));
     }
-    let blocks = PIECE / format.block();
-    let size = blocks * words_of(format);
-    let (mut piece_words, mut piece_scales, mut piece_starts) = ([0u32; PIECE], [0.0; PIECE], [0; PIECE]);
+    let size = PIECE / format.block();
+    let mut piece = [0u32; PIECE];
     for (row, x) in x.chunks_exact(inputs).enumerate() {
         for (i, x) in x.chunks(PIECE).enumerate() {
             let mut last = [0.0; PIECE];
@@ -111,25 +127,16 @@ fn fill(format: Format, inputs: usize, x: &[f32], words: &mut [u32], scales: &mu
                 &last
             });
             match format {
-                Format::F32 => piece_words = x.map(f32::to_bits),
-                Format::Bf16 => round_bf16(&mut piece_words, x),
-                Format::Int8 | Format::Int4 => {
-                    let to: &mut [i8] = bytemuck::cast_slice_mut(&mut piece_words[..size]);
-                    let parts = to.chunks_exact_mut(format.block()).zip(x.chunks_exact(format.block()));
-                    for ((to, x), (scale, start)) in parts.zip(piece_scales.iter_mut().zip(&mut piece_starts)) {
-                        round_block(to, scale, start, x);
-                    }
-                }
+                Format::Bf16 => round_bf16(&mut piece, x),
+                _ => piece = x.map(f32::to_bits),
             }
-            scatter(&piece_words[..size], words, i * size, row, rows);
-            scatter(&piece_scales[..blocks], scales, i * blocks, row, rows);
-            scatter(&piece_starts[..blocks], starts, i * blocks, row, rows);
+            scatter(&piece[..size], words, i * size, row, rows);
         }
     }
 }
 
 /// Puts the values from `first` on of a row into `[…, rows]`, as far as there is room.
-fn scatter<T: Copy>(values: &[T], to: &mut [T], first: usize, row: usize, rows: usize) {
+fn scatter(values: &[u32], to: &mut [u32], first: usize, row: usize, rows: usize) {
     if rows == 1 {
         let end = to.len().min(first + values.len());
         let to = &mut to[first.min(end)..end];

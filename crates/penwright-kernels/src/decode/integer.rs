@@ -4,7 +4,7 @@
 //! order changes; blocks are added in order.
 
 use super::inputs::TileInputs;
-use super::{CODES, LANES, SCALES, Tile, for_rows};
+use super::{CODES, LANES, SCALES, Tile};
 use crate::isa::{Isa, dispatched, isa};
 use crate::math::fma;
 
@@ -22,7 +22,17 @@ pub(super) fn sums<const FOUR: bool>(tile: Tile<'_>) {
     #[cfg(target_arch = "x86_64")]
     if isa() >= Isa::Avx512 && is_x86_feature_detected!("avx512vnni") {
         // SAFETY: the processor has these instructions; the lengths were checked when the tile was made.
-        return unsafe { for_rows!(tile.x.rows, R => avx512::<R, FOUR>(tile), 1 2 3 4 5 6) };
+        return unsafe {
+            match tile.x.rows {
+                1 => avx512::<1, 4, FOUR>(tile),
+                2 => avx512::<2, 2, FOUR>(tile),
+                3 => avx512::<3, 2, FOUR>(tile),
+                4 => avx512::<4, 1, FOUR>(tile),
+                5 => avx512::<5, 1, FOUR>(tile),
+                6 => avx512::<6, 1, FOUR>(tile),
+                _ => unreachable!("no tile has so many rows"),
+            }
+        };
     }
     for row in 0..tile.x.rows {
         let sums = &mut tile.sums[row * tile.stride..][..LANES];
@@ -44,7 +54,7 @@ fn one_row_8_body<const FMA: bool>(sums: &mut [f32], x: TileInputs<'_>, row: usi
     for (b, block) in group.chunks_exact(SCALES + 64 * LANES).enumerate() {
         let mut whole = [x.starts[b * x.rows + row]; LANES];
         for (k, w) in block[SCALES..].as_chunks::<{ 4 * LANES }>().0.iter().enumerate() {
-            add_quarter(&mut whole, w, x.words[(16 * b + k) * x.rows + row]);
+            add_quarter(&mut whole, w, x.words[16 * (b * x.rows + row) + k]);
         }
         add_block::<FMA>(&mut total, &whole, block, x.scales[b * x.rows + row]);
     }
@@ -57,7 +67,7 @@ fn one_row_4_body<const FMA: bool>(sums: &mut [f32], x: TileInputs<'_>, row: usi
     for (b, block) in group.chunks_exact(SCALES + 16 * LANES).enumerate() {
         let mut whole = [x.starts[b * x.rows + row]; LANES];
         for (k, w) in block[SCALES..].as_chunks::<{ 4 * LANES }>().0.iter().enumerate() {
-            let word = |half: usize| x.words[(8 * b + 2 * k + half) * x.rows + row];
+            let word = |half: usize| x.words[8 * (b * x.rows + row) + 2 * k + half];
             add_quarter(&mut whole, &w.map(|w| BYTES[usize::from(w & 15)]), word(0));
             add_quarter(&mut whole, &w.map(|w| BYTES[usize::from(w >> 4)]), word(1));
         }
@@ -87,10 +97,45 @@ fn add_block<const FMA: bool>(total: &mut [f32; LANES], whole: &[i32; LANES], bl
 }
 
 /// # Safety
+/// 64 bytes can be read.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn load(from: *const u8) -> std::arch::x86_64::__m512i {
+    // SAFETY: as the caller promises.
+    unsafe { std::arch::x86_64::_mm512_loadu_si512(from.cast()) }
+}
+
+/// Adds the products of four inputs of R rows, whose words lie `stride` apart.
+///
+/// # Safety
+/// There are so many words.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn add<const R: usize>(
+    whole: &mut [[std::arch::x86_64::__m512i; 2]; R],
+    bytes: [std::arch::x86_64::__m512i; 2],
+    words: *const i32,
+    stride: usize,
+) {
+    use std::arch::x86_64::*;
+    for (row, whole) in whole.iter_mut().enumerate() {
+        // SAFETY: as the caller promises.
+        let value = _mm512_set1_epi32(unsafe { *words.add(row * stride) });
+        whole[0] = _mm512_dpbusd_epi32(whole[0], bytes[0], value);
+        whole[1] = _mm512_dpbusd_epi32(whole[1], bytes[1], value);
+    }
+}
+
+/// A block's sums of a row are made in C chains: an instruction waits four cycles for the one before it in its chain, and
+/// two begin in each.
+///
+/// # Safety
 /// The lengths are as `tile_sums` and `Inputs::tile` check them for R rows.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn avx512<const R: usize, const FOUR: bool>(tile: Tile<'_>) {
+unsafe fn avx512<const R: usize, const C: usize, const FOUR: bool>(tile: Tile<'_>) {
     use std::arch::x86_64::*;
     let x = tile.x;
     let mut w: *const u8 = tile.group.as_ptr();
@@ -105,42 +150,48 @@ unsafe fn avx512<const R: usize, const FOUR: bool>(tile: Tile<'_>) {
             _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line).cast());
         }
         ahead = ahead.wrapping_add(64 * tile.lines);
-        let mut whole = [[_mm512_setzero_si512(); 2]; R];
-        for (row, whole) in whole.iter_mut().enumerate() {
+        let mut chains = [[[_mm512_setzero_si512(); 2]; R]; C];
+        for (row, whole) in chains[0].iter_mut().enumerate() {
             // SAFETY: x has R starts for each block.
             *whole = [_mm512_set1_epi32(unsafe { *x.starts.get_unchecked(block * R + row) }); 2];
         }
         // SAFETY: the block's scales are its first 64 bytes.
         let scales = unsafe { _mm512_loadu_si512(w.cast()) };
         w = w.wrapping_add(SCALES);
-        // Adds the products of the four inputs of word `k` of the block.
-        let add = |whole: &mut [[__m512i; 2]; R], bytes: [__m512i; 2], k: usize| {
-            for (row, whole) in whole.iter_mut().enumerate() {
-                // SAFETY: x has 16 (int4: 8) words of R rows for each block.
-                let value = _mm512_set1_epi32(unsafe { *words.add(k * R + row) });
-                whole[0] = _mm512_dpbusd_epi32(whole[0], bytes[0], value);
-                whole[1] = _mm512_dpbusd_epi32(whole[1], bytes[1], value);
-            }
-        };
         if FOUR {
-            for k in 0..4 {
+            for pair in 0..4 {
                 // SAFETY: 4 times 128 bytes follow the scales.
-                let halves = [0, 64].map(|at| unsafe { _mm512_loadu_si512(w.add(128 * k + at).cast()) });
-                let bytes = halves.map(|v| _mm512_shuffle_epi8(codes, _mm512_and_si512(v, low)));
-                add(&mut whole, bytes, 2 * k);
-                let upper = halves.map(|v| _mm512_and_si512(_mm512_srli_epi16::<4>(v), low));
-                add(&mut whole, upper.map(|v| _mm512_shuffle_epi8(codes, v)), 2 * k + 1);
+                let halves = unsafe { [load(w.add(128 * pair)), load(w.add(128 * pair + 64))] };
+                let lower = [_mm512_and_si512(halves[0], low), _mm512_and_si512(halves[1], low)];
+                let upper = [_mm512_srli_epi16::<4>(halves[0]), _mm512_srli_epi16::<4>(halves[1])];
+                let upper = [_mm512_and_si512(upper[0], low), _mm512_and_si512(upper[1], low)];
+                for (half, v) in [lower, upper].into_iter().enumerate() {
+                    let bytes = [_mm512_shuffle_epi8(codes, v[0]), _mm512_shuffle_epi8(codes, v[1])];
+                    // SAFETY: x has 8 words for each row of a block.
+                    unsafe { add::<R>(&mut chains[(2 * pair + half) % C], bytes, words.add(2 * pair + half), 8) };
+                }
             }
             w = w.wrapping_add(16 * LANES);
             words = words.wrapping_add(8 * R);
         } else {
-            for k in 0..16 {
-                // SAFETY: 16 times 128 bytes follow the scales.
-                let bytes = [0, 64].map(|at| unsafe { _mm512_loadu_si512(w.add(128 * k + at).cast()) });
-                add(&mut whole, bytes, k);
+            for first in (0..16).step_by(C) {
+                for (chain, whole) in chains.iter_mut().enumerate() {
+                    let k = first + chain;
+                    // SAFETY: 16 times 128 bytes follow the scales; x has 16 words for each row of a block.
+                    unsafe {
+                        let bytes = [load(w.add(128 * k)), load(w.add(128 * k + 64))];
+                        add::<R>(whole, bytes, words.add(k), 16);
+                    }
+                }
             }
             w = w.wrapping_add(64 * LANES);
             words = words.wrapping_add(16 * R);
+        }
+        let mut whole = chains[0];
+        for chain in &chains[1..] {
+            for (whole, more) in whole.iter_mut().zip(chain) {
+                *whole = [_mm512_add_epi32(whole[0], more[0]), _mm512_add_epi32(whole[1], more[1])];
+            }
         }
         let wide = |v: __m256i| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(v)));
         let scales = [wide(_mm512_castsi512_si256(scales)), wide(_mm512_extracti64x4_epi64::<1>(scales))];

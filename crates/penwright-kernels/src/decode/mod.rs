@@ -24,11 +24,13 @@ mod integer;
 mod pack;
 mod pages;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 pub use attend::{ATTEND_ROWS, attend, key_at};
 pub use cell::{UNITS, gate_at, lstm_units};
 pub use inputs::Inputs;
 
-use crate::parts::{Cut, blocks_mut, chunks_mut, each};
+use crate::parts::{Cut, blocks_mut, each};
 use pages::Pages;
 
 /// Outputs of a group: two vectors of 16.
@@ -44,6 +46,9 @@ const FEW_PASSES: usize = 8;
 const SUMS: usize = 96 * LANES;
 /// Bytes of a matrix that one task reads, at least and at most.
 const TASK: [usize; 2] = [48 << 10, 512 << 10];
+
+/// Tasks of a small matrix: each costs two accesses to a line that the threads share.
+const TASKS: usize = 4;
 
 /// How the numbers of a matrix are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,19 +171,43 @@ impl Weights {
         self.shapes[matrix].0
     }
 
-    /// Sets a matrix to the values of `w`. Panics when `w` has another number of them.
-    pub fn set(&mut self, matrix: usize, w: Source<'_>) {
+    /// Sets a matrix to the values of `w` and says whether all of them are finite. Panics when `w` has another number of
+    /// them.
+    pub fn set(&mut self, matrix: usize, w: Source<'_>) -> bool {
         const GROUPS: usize = 4;
         let (shape, begin) = self.shapes[matrix];
         let (Source::InOut(values) | Source::OutIn(values)) = w;
         assert_eq!(values.len(), shape.inputs * shape.outputs, "the matrix has another shape");
-        let bytes = shape.group_bytes();
+        let (bytes, band) = (shape.group_bytes(), pack::band_bytes(shape.format));
+        if bytes == 0 || shape.outputs == 0 {
+            return true;
+        }
         let data = &mut self.pages.bytes_mut()[begin..begin + shape.bytes()];
-        each(chunks_mut(data, GROUPS * bytes), |task, groups| {
-            for (n, group) in groups.chunks_exact_mut(bytes).enumerate() {
-                pack::group(shape, w, task * GROUPS + n, group);
+        let finite = AtomicBool::new(true);
+        // A task's values lie side by side: a part of the inputs of all outputs, or of the outputs with all inputs.
+        let (rows, cols) = match w {
+            Source::InOut(_) => (shape.groups(), band),
+            Source::OutIn(_) => (GROUPS, bytes),
+        };
+        let cut = Cut { rows: shape.groups(), cols: bytes, block_rows: rows, groups: 1, block_cols: cols };
+        each(blocks_mut(data, cut), |task, mut block| {
+            let (groups, inputs, read) = match w {
+                Source::InOut(_) => (0, task * pack::STEP, task * pack::STEP..(task + 1) * pack::STEP),
+                Source::OutIn(_) => (task * GROUPS, 0, task * GROUPS * LANES..(task + 1) * GROUPS * LANES),
+            };
+            if !pack::read(shape, w, read) {
+                finite.store(false, Ordering::Relaxed);
+            }
+            // Every second task begins in the middle, so that threads do not touch the same new page first.
+            let rows = block.rows();
+            for row in (0..rows).map(|row| (row + task % 2 * rows / 2) % rows) {
+                let [to] = block.row(row);
+                for (part, to) in to.chunks_mut(band).enumerate() {
+                    pack::band(shape, w, groups + row, inputs + part * pack::STEP, to);
+                }
             }
         });
+        finite.into_inner()
     }
 
     /// `y = finish(x W)`, y `[rows, outputs]`: for parts of the rows of y, `finish(row, first column, sums, part of y)`
@@ -201,7 +230,7 @@ impl Weights {
         let few = passes <= FEW_PASSES;
         let at_once = if few { rows } else { tile };
         let task = match passes {
-            1 => (shape.bytes() / 16).clamp(TASK[0], TASK[1]),
+            1 => (shape.bytes() / TASKS).clamp(TASK[0], TASK[1]),
             _ => 4 * TASK[0],
         };
         let task = (task / bytes).clamp(1, SUMS / (LANES * at_once));

@@ -5,45 +5,80 @@ use super::{CODES, Format, LANES, SCALES, Shape, Source};
 use crate::isa::{Isa, dispatched, isa};
 
 /// Inputs that are looked at together: a multiple of every format's block.
-const STEP: usize = 64;
+pub(super) const STEP: usize = 64;
 
-/// The weights of the `index`th group of outputs.
-pub(super) fn group(shape: Shape, w: Source<'_>, index: usize, group: &mut [u8]) {
-    let (block, bytes) = (shape.format.block(), shape.format.block_bytes());
+/// Bytes of [`STEP`] inputs of a group.
+pub(super) fn band_bytes(format: Format) -> usize {
+    STEP / format.block() * format.block_bytes()
+}
+
+/// The weights of the outputs of group `index` and of [`STEP`] inputs from `begin` on, as far as there are so many.
+pub(super) fn band(shape: Shape, w: Source<'_>, index: usize, begin: usize, to: &mut [u8]) {
     let first = index * LANES;
-    let outputs = LANES.min(shape.outputs - first);
+    let (outputs, inputs) = (LANES.min(shape.outputs - first), STEP.min(shape.inputs - begin));
     let mut part = [0.0; STEP * LANES];
-    for (i, to) in group.chunks_mut(STEP / block * bytes).enumerate() {
-        let begin = i * STEP;
-        let inputs = STEP.min(shape.inputs - begin);
-        if inputs < STEP || outputs < LANES {
-            part.fill(0.0);
-        }
-        match w {
-            Source::InOut(w) => {
-                for k in 0..inputs {
-                    let row = &w[(begin + k) * shape.outputs + first..][..outputs];
-                    part[k * LANES..][..outputs].copy_from_slice(row);
-                }
-            }
-            Source::OutIn(w) => {
-                for n in 0..outputs {
-                    let column = &w[(first + n) * shape.inputs + begin..][..inputs];
-                    for (k, &w) in column.iter().enumerate() {
-                        part[k * LANES + n] = w;
-                    }
-                }
+    match w {
+        Source::InOut(w) => {
+            for k in 0..inputs {
+                let row = &w[(begin + k) * shape.outputs + first..][..outputs];
+                part[k * LANES..][..outputs].copy_from_slice(row);
             }
         }
-        for (to, w) in to.chunks_exact_mut(bytes).zip(part.chunks_exact(block * LANES)) {
-            match shape.format {
-                Format::F32 => to.copy_from_slice(bytemuck::cast_slice(w)),
-                Format::Bf16 => bf16(to, w),
-                Format::Int8 => int8(to, w),
-                Format::Int4 => int4(to, w),
+        Source::OutIn(w) => {
+            #[cfg(target_arch = "x86_64")]
+            let done = isa() >= Isa::Avx512 && (outputs, inputs) == (LANES, STEP) && {
+                let columns = &w[first * shape.inputs + begin..][..(LANES - 1) * shape.inputs + STEP];
+                // SAFETY: the processor has AVX-512; there are LANES columns, STEP numbers of each.
+                unsafe { wide::transpose(columns, shape.inputs, &mut part) };
+                true
+            };
+            #[cfg(not(target_arch = "x86_64"))]
+            let done = false;
+            for n in 0..if done { 0 } else { outputs } {
+                let column = &w[(first + n) * shape.inputs + begin..][..inputs];
+                for (k, &w) in column.iter().enumerate() {
+                    part[k * LANES + n] = w;
+                }
             }
         }
     }
+    let blocks = to.chunks_exact_mut(shape.format.block_bytes());
+    for (to, w) in blocks.zip(part.chunks_exact(shape.format.block() * LANES)) {
+        match shape.format {
+            Format::F32 => to.copy_from_slice(bytemuck::cast_slice(w)),
+            Format::Bf16 => bf16(to, w),
+            Format::Int8 => int8(to, w),
+            Format::Int4 => int4(to, w),
+        }
+    }
+}
+
+dispatched! {
+    /// Whether all are numbers.
+    fn all_finite(w: &[f32]) -> bool = all_finite_body;
+}
+
+#[inline(always)]
+fn all_finite_body<const FMA: bool>(w: &[f32]) -> bool {
+    const LEAST: u32 = 0x7F80_0000;
+    let mut largest = [0u32; 64];
+    let (parts, rest) = w.as_chunks::<64>();
+    for part in parts {
+        for i in 0..64 {
+            largest[i] = largest[i].max(part[i].to_bits() & 0x7FFF_FFFF);
+        }
+    }
+    largest.iter().all(|&bits| bits < LEAST) && rest.iter().all(|x| x.is_finite())
+}
+
+/// Whether the weights of some inputs (of all outputs) or of some groups of outputs (of all inputs) are numbers. As they
+/// lie side by side, this brings them into the cache for [`band`], which takes them in pieces.
+pub(super) fn read(shape: Shape, w: Source<'_>, part: std::ops::Range<usize>) -> bool {
+    let (values, count, each) = match w {
+        Source::InOut(values) => (values, shape.inputs, shape.outputs),
+        Source::OutIn(values) => (values, shape.outputs, shape.inputs),
+    };
+    all_finite(&values[part.start.min(count) * each..part.end.min(count) * each])
 }
 
 dispatched! {
@@ -198,7 +233,28 @@ fn choose(x: f32) -> u32 {
 mod wide {
     use std::arch::x86_64::*;
 
-    use super::{BETWEEN, CODES, LANES, shift};
+    use super::{BETWEEN, CODES, LANES, STEP, shift};
+    use crate::matmul::pairs::transposed;
+
+    /// LANES columns of STEP numbers, `stride` apart, to `[STEP][LANES]`.
+    ///
+    /// # Safety
+    /// There are so many numbers.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn transpose(columns: &[f32], stride: usize, to: &mut [f32; STEP * LANES]) {
+        const SIDE: usize = 16;
+        for (k, n) in (0..STEP).step_by(SIDE).flat_map(|k| [(k, 0), (k, SIDE)]) {
+            let mut square = [_mm512_setzero_si512(); SIDE];
+            for (i, column) in square.iter_mut().enumerate() {
+                // SAFETY: promised by the caller.
+                *column = unsafe { _mm512_loadu_si512(columns.as_ptr().add((n + i) * stride + k).cast()) };
+            }
+            for (i, row) in transposed(square).into_iter().enumerate() {
+                // SAFETY: row k + i has LANES numbers, of which these are half.
+                unsafe { _mm512_storeu_si512(to.as_mut_ptr().add((k + i) * LANES + n).cast(), row) };
+            }
+        }
+    }
 
     #[target_feature(enable = "avx512f")]
     fn load(from: &[f32; LANES]) -> [__m512; 2] {

@@ -142,6 +142,44 @@ fn weights_are_stored_alike_by_every_instruction_set() {
 }
 
 #[test]
+fn numbers_that_are_none_are_seen_wherever_they_lie() {
+    let (inputs, outputs) = (130, 70);
+    for format in FORMATS {
+        let mut weights = Weights::new([Shape { format, inputs, outputs }]).unwrap();
+        for place in [None, Some(0), Some(4_567), Some(inputs * outputs - 1)] {
+            for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut w = fill(inputs * outputs, 6);
+                place.into_iter().for_each(|place| w[place] = wrong);
+                with_each(|isa| {
+                    for w in [Source::InOut(&w), Source::OutIn(&w)] {
+                        assert_eq!(weights.set(0, w), place.is_none(), "{format:?} {isa:?} {place:?} {wrong}");
+                    }
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn inputs_are_prepared_anew_for_fewer_rows() {
+    let (inputs, outputs) = (96, 40);
+    let (x, w) = (fill(9 * inputs, 1), fill(inputs * outputs, 2));
+    for format in FORMATS {
+        let weights = weights(format, Source::InOut(&w), inputs, outputs);
+        let sums = |prepared: &mut Inputs, rows: usize| {
+            let mut y = vec![0.0; rows * outputs];
+            prepared.set(format, &x, rows, inputs);
+            weights.multiply(0, prepared, &mut y, |_, _, sums, y| y.copy_from_slice(sums));
+            y
+        };
+        let mut prepared = Inputs::default();
+        for rows in [9, 2, 7, 1] {
+            assert!(sums(&mut prepared, rows) == sums(&mut Inputs::default(), rows), "{format:?} {rows}");
+        }
+    }
+}
+
+#[test]
 fn extreme_numbers_stay_numbers() {
     for format in FORMATS {
         for value in [0.0, 1e-38, -1e-20, 3e4, -1e9] {

@@ -6,7 +6,7 @@ mod few;
 mod finish;
 mod matrix;
 mod pack;
-mod pairs;
+pub(crate) mod pairs;
 
 use std::cell::RefCell;
 

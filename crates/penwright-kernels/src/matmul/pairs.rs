@@ -2,6 +2,8 @@
 //! tiles of a transpose.
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) use x86::transposed;
+#[cfg(target_arch = "x86_64")]
 pub(super) use x86::{panel, rows, tiles};
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -286,7 +288,7 @@ mod x86 {
     /// The transpose of 16 × 16 values: neighbours within quarters of a vector, then the quarters.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn transposed(a: [__m512i; SIDE]) -> [__m512i; SIDE] {
+    pub(crate) fn transposed(a: [__m512i; SIDE]) -> [__m512i; SIDE] {
         let mut b = a;
         for i in (0..SIDE).step_by(2) {
             b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);

@@ -47,7 +47,12 @@ pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
 
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let raw = std::fs::read(path).map_err(Error::io("read", path))?;
-    serde_json::from_slice(&raw).map_err(|e| Error::damaged(path, format!("is not JSON ({e}); copy it again")))
+    parse_json(path, &raw)
+}
+
+/// JSON that was read from a path.
+pub(crate) fn parse_json(path: &Path, raw: &[u8]) -> Result<Value> {
+    serde_json::from_slice(raw).map_err(|e| Error::damaged(path, format!("is not JSON ({e}); copy it again")))
 }
 
 /// Creates a folder and those above it.

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::files::{create_dir, write_json, write_params};
 use crate::formats::hf;
 use crate::hub;
-use crate::model::{LanguageModel, LoraConfig, Params};
+use crate::model::{DecodePrecision, LanguageModel, LoraConfig, Params};
 use crate::tokenizer::Tokenizer;
 
 pub use config::ModelConfig;
@@ -52,6 +52,21 @@ impl Run {
             adapter: parts.adapter.as_ref().map(|adapter| (adapter.lora.config.clone(), adapter.base.clone())),
             model: parts.model()?,
         })
+    }
+}
+
+impl Run {
+    /// The same with the weights as they are stored while writing; quicker than [`Run::open`] and
+    /// [`LanguageModel::with_precision`] after it.
+    ///
+    /// # Errors
+    /// As for [`Run::open`], and when the weights do not fit into memory.
+    pub fn open_to_write(path: &Path, precision: DecodePrecision) -> Result<Run> {
+        if let Some(run) = Parts::open_gpt2(path, precision)? {
+            return Ok(run);
+        }
+        let run = Run::open(path)?;
+        Ok(Run { model: run.model.clone().with_precision(precision)?, ..run })
     }
 }
 

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ModelConfig, locate};
+use super::{ModelConfig, Run, locate};
 use crate::files::{WEIGHTS, read_json, read_params};
 use crate::formats::gguf::Gguf;
 use crate::formats::{hf, peft};
-use crate::model::{Gpt2, Gpt2Config, LanguageModel, Lora, Lstm, Ngram, Params, Trainable};
+use crate::model::{DecodePrecision, Gpt2, Gpt2Config, LanguageModel, Lora, Lstm, Ngram, Params, Tensor, Trainable};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -53,12 +53,15 @@ impl Parts {
         }
         let config_path = path.join("config.json");
         let config = ModelConfig::from_json(&config_path, &read_json(&config_path)?)?;
-        let weights = match &config {
-            ModelConfig::Ngram(shape) => Weights::Ngram(Arc::new(Ngram::load(path, shape.clone())?)),
-            ModelConfig::Lstm(_) => Weights::Neural(read_own(path, &config)?),
-            ModelConfig::Gpt2(shape) => Weights::Neural(hf::weights::load(path, shape)?),
+        let weights = || -> Result<Weights> {
+            Ok(match &config {
+                ModelConfig::Ngram(shape) => Weights::Ngram(Arc::new(Ngram::load(path, shape.clone())?)),
+                ModelConfig::Lstm(_) => Weights::Neural(read_own(path, &config)?),
+                ModelConfig::Gpt2(shape) => Weights::Neural(hf::weights::load(path, shape)?),
+            })
         };
-        let tokenizer = tokenizer_of(path, &config)?;
+        let (weights, tokenizer) = rayon::join(weights, || tokenizer_of(path, &config));
+        let (weights, tokenizer) = (weights?, tokenizer?);
         let parts = Parts { config, tokenizer, weights, adapter: None };
         parts.check(path)?;
         Ok(parts)
@@ -100,19 +103,36 @@ impl Parts {
     pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let own = if let Weights::Neural(params) = &self.weights { &params.tensors[..] } else { &[] };
         let adapters = self.adapter.as_ref().map_or(&[][..], |adapter| &adapter.lora.params.tensors);
-        own.iter().chain(adapters).map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
+        [tensors_of(own), tensors_of(adapters)].concat()
     }
 
-    /// A model may have more ids than its tokenizer (some are padded to a round number), never fewer.
-    fn check(&self, path: &Path) -> Result<()> {
-        let (ids, tokens) = (self.config.vocab(), self.tokenizer.vocab_size());
-        let fits = if matches!(self.config, ModelConfig::Gpt2(_)) { tokens <= ids } else { tokens == ids };
-        if !fits {
-            let problem = format!("the tokenizer has {tokens} tokens but the model {ids}; they do not belong together");
-            let path = if path.is_file() { path.to_path_buf() } else { path.join("tokenizer.json") };
-            return Err(Error::damaged(path, problem));
+    /// A GPT-2 in a folder, its weights laid out for writing while its tokenizer is read; `None` where something else
+    /// lies.
+    pub(super) fn open_gpt2(path: &Path, precision: DecodePrecision) -> Result<Option<Run>> {
+        if path.is_file() || path.join(peft::CONFIG).exists() {
+            return Ok(None);
         }
-        Ok(())
+        let config_path = path.join("config.json");
+        let config = ModelConfig::from_json(&config_path, &read_json(&config_path)?)?;
+        let ModelConfig::Gpt2(shape) = &config else { return Ok(None) };
+        let model = || {
+            let model = gpt2(shape.clone(), hf::weights::load_to_lay_out(path, shape)?, None)?;
+            let tensors = tensors_of(&model.params().tensors);
+            let (model, finite) = Arc::new(model).decoder(precision)?;
+            if !finite {
+                // Says where.
+                hf::weights::load(path, shape)?;
+            }
+            Ok((model, tensors))
+        };
+        let (model, tokenizer): (Result<_>, _) = rayon::join(model, || tokenizer_of(path, &config));
+        let ((model, tensors), tokenizer) = (model?, tokenizer?);
+        check_ids(path, &config, &tokenizer)?;
+        Ok(Some(Run { dir: path.to_path_buf(), config, model, tokenizer, tensors, adapter: None }))
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        check_ids(path, &self.config, &self.tokenizer)
     }
 
     /// The model, to be trained on.
@@ -141,6 +161,23 @@ impl Parts {
             Weights::Neural(_) => Ok(self.trainable()?.into_model()),
         }
     }
+}
+
+/// A model may have more ids than its tokenizer (some are padded to a round number), never fewer.
+fn check_ids(path: &Path, config: &ModelConfig, tokenizer: &Tokenizer) -> Result<()> {
+    let (ids, tokens) = (config.vocab(), tokenizer.vocab_size());
+    let fits = if matches!(config, ModelConfig::Gpt2(_)) { tokens <= ids } else { tokens == ids };
+    if !fits {
+        let problem = format!("the tokenizer has {tokens} tokens but the model {ids}; they do not belong together");
+        let path = if path.is_file() { path.to_path_buf() } else { path.join("tokenizer.json") };
+        return Err(Error::damaged(path, problem));
+    }
+    Ok(())
+}
+
+/// Names and shapes.
+fn tensors_of(tensors: &[Tensor]) -> Vec<(String, Vec<usize>)> {
+    tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
 }
 
 /// A GPT-2 of its parts.

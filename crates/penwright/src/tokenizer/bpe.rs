@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::{AddedToken, Trainer};
 
-use super::bytes::{Added, ByteTokenizer, Vocabulary, byte_char};
+use super::bytes::{Added, ByteTokenizer, Vocabulary, byte_char, owned_pairs, owned_tokens};
 use super::split::{self, Scheme};
 use super::{ENDOFTEXT, Level, MAX_VOCAB};
 use crate::{Error, Result};
@@ -53,7 +53,9 @@ pub(super) fn train(texts: &[&str], vocab_size: Option<usize>) -> Result<ByteTok
     tokens.sort();
     tokens.insert(0, ENDOFTEXT.into());
     tokens.extend(merges.iter().map(|(a, b)| format!("{a}{b}")));
+    // Two merges may make the same token.
     let tokens: BTreeMap<String, u32> = tokens.into_iter().zip(0..).collect();
+    let (tokens, merges) = (owned_tokens(tokens), owned_pairs(merges));
     let added = vec![Added { id: 0, content: ENDOFTEXT.into(), special: true }];
     ByteTokenizer::new(Vocabulary { level: Level::Bpe, scheme: Scheme::Gpt2, tokens, merges, added, eot: 0 })
         .map_err(|e| failed(&format!("it {e}")))

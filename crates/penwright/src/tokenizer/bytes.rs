@@ -1,14 +1,14 @@
 //! Byte-level vocabularies: every byte is a token, so nothing is unknown. Pieces of text are encoded by byte-pair
-//! merges (Sennrich et al. 2016), by the crate `tokenizers`; at the word level a piece that is a token is that token.
+//! merges (`merge.rs`); at the word level a piece that is a token is that token.
 //!
 //! In `tokenizer.json` each byte stands as one printable character, as GPT-2 writes them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
-use tokenizers::Model;
-use tokenizers::models::bpe::{BPE, Vocab};
 
+use super::merge::{Merges, Work};
 use super::split::{self, Scheme};
 use super::{ENDOFTEXT, Level, gpt2};
 
@@ -21,13 +21,26 @@ pub(super) struct Added {
     pub(super) special: bool,
 }
 
+/// Two tokens that merge.
+pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// Tokens and pairs that are owned, as a [`Vocabulary`] takes them.
+pub(super) fn owned_tokens(tokens: impl IntoIterator<Item = (String, u32)>) -> Vec<(Cow<'static, str>, u32)> {
+    tokens.into_iter().map(|(token, id)| (token.into(), id)).collect()
+}
+
+/// See [`owned_tokens`].
+pub(super) fn owned_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Vec<Pair<'static>> {
+    pairs.into_iter().map(|(a, b)| (a.into(), b.into())).collect()
+}
+
 /// What a byte-level tokenizer is made of; tokens as GPT-2 writes them.
-pub(super) struct Vocabulary {
+pub(super) struct Vocabulary<'a> {
     pub(super) level: Level,
     pub(super) scheme: Scheme,
-    pub(super) tokens: BTreeMap<String, u32>,
+    pub(super) tokens: Vec<(Cow<'a, str>, u32)>,
     /// Pairs to merge, the first ones first.
-    pub(super) merges: Vec<(String, String)>,
+    pub(super) merges: Vec<Pair<'a>>,
     pub(super) added: Vec<Added>,
     pub(super) eot: u32,
 }
@@ -37,8 +50,8 @@ pub(super) struct ByteTokenizer {
     pub(super) eot: u32,
     pub(super) suppressed: Vec<u32>,
     scheme: Scheme,
-    model: BPE,
-    merges: Vec<(u32, u32)>,
+    pairs: Vec<(u32, u32)>,
+    merges: Merges,
     added: Vec<Added>,
     /// The bytes of token `i` are `bytes[starts[i]..starts[i + 1]]`.
     bytes: Vec<u8>,
@@ -48,44 +61,50 @@ pub(super) struct ByteTokenizer {
 
 impl ByteTokenizer {
     /// Checks the vocabulary and makes it ready. The error says what is wrong, without a subject.
-    pub(super) fn new(vocabulary: Vocabulary) -> Result<Self, String> {
+    pub(super) fn new(vocabulary: Vocabulary<'_>) -> Result<Self, String> {
         let Vocabulary { mut level, scheme, mut tokens, merges, mut added, eot } = vocabulary;
         added.sort_by_key(|token| token.id);
         // Without the added tokens, which text never becomes.
-        added.iter().for_each(|token| _ = tokens.remove(&token.content));
-        if level == Level::Bpe && scheme == Scheme::Gpt2 && gpt2::published(&tokens, &merges, &added, eot) {
-            level = Level::Gpt2;
-        }
+        let names: HashSet<&str> = added.iter().map(|token| token.content.as_str()).collect();
+        tokens.retain(|(token, _)| !names.contains(&**token));
         let (bytes, starts) = flatten(&tokens, &added)?;
-        let tokens: Vocab = tokens.into_iter().collect();
+        let mut ids: HashMap<&str, u32> = HashMap::with_capacity(tokens.len());
+        for (token, id) in &tokens {
+            if ids.insert(token, *id).is_some() {
+                return Err(format!("has {token:?} twice"));
+            }
+        }
         let mut byte_ids = [0; 256];
         for byte in 0..=255u8 {
-            let id = tokens.get(&*byte_char(byte).encode_utf8(&mut [0; 4])).copied();
+            let id = ids.get(&*byte_char(byte).encode_utf8(&mut [0; 4])).copied();
             byte_ids[usize::from(byte)] =
                 id.ok_or_else(|| format!("lacks the byte {byte:#04x}; only byte-level BPE with all bytes is known"))?;
         }
-        let id = |token: &str| tokens.get(token).copied();
-        let mut joined = String::new();
-        let pairs = merges.iter().map(|(a, b)| {
-            joined.clear();
-            joined.extend([a.as_str(), b]);
-            match (id(a), id(b), id(&joined)) {
-                (Some(a), Some(b), Some(_)) => Ok((a, b)),
-                _ => Err(format!("merges {a:?} and {b:?}, which are not tokens or make none")),
-            }
-        });
-        let pairs: Vec<(u32, u32)> = pairs.collect::<Result<_, _>>()?;
-        // The library's cache is never freed; `encode_part` has its own.
-        let model = BPE::builder().vocab_and_merges(tokens, merges).cache_capacity(0);
-        let model = model.ignore_merges(scheme == Scheme::Word).build().map_err(|e| format!("is unusable: {e}"))?;
+        let id = |token: &str| ids.get(token).copied();
+        let (mut pairs, mut joined) = (Vec::with_capacity(merges.len()), Vec::with_capacity(merges.len()));
+        let mut both = String::new();
+        for (a, b) in &merges {
+            both.clear();
+            both.extend([&**a, b]);
+            let (Some(first), Some(second), Some(whole)) = (id(a), id(b), id(&both)) else {
+                return Err(format!("merges {a:?} and {b:?}, which are not tokens or make none"));
+            };
+            pairs.push((first, second));
+            joined.push(whole);
+        }
+        if level == Level::Bpe && scheme == Scheme::Gpt2 && gpt2::published((&bytes, &starts), &pairs, &added, eot) {
+            level = Level::Gpt2;
+        }
+        let text = |id: u32| &bytes[starts[id as usize] as usize..starts[id as usize + 1] as usize];
+        let whole = ids.values().filter(|_| scheme == Scheme::Word).map(|&id| (text(id).into(), id)).collect();
+        let merges = Merges::new(&pairs, &joined, whole);
         let special = added.iter().filter(|token| token.special && token.id != eot).map(|token| token.id);
         // A token of no bytes is special, or an id without one.
-        let empty = |id: u32| starts[id as usize] == starts[id as usize + 1];
-        let hole = |&id: &u32| empty(id) && added.binary_search_by_key(&id, |token| token.id).is_err();
+        let hole = |&id: &u32| text(id).is_empty() && added.binary_search_by_key(&id, |token| token.id).is_err();
         let holes = (0..starts.len() as u32 - 1).filter(hole);
         let mut suppressed: Vec<u32> = special.chain(holes).collect();
         suppressed.sort_unstable();
-        Ok(ByteTokenizer { level, eot, suppressed, scheme, model, merges: pairs, added, bytes, starts, byte_ids })
+        Ok(ByteTokenizer { level, eot, suppressed, scheme, pairs, merges, added, bytes, starts, byte_ids })
     }
 
     pub(super) fn vocab_size(&self) -> usize {
@@ -112,7 +131,7 @@ impl ByteTokenizer {
     pub(super) fn encode_part(&self, text: &str) -> Vec<u32> {
         let mut ids: Vec<u32> = Vec::with_capacity(text.len() / 3);
         let mut seen = HashMap::new();
-        let mut chars = String::new();
+        let mut work = Work::default();
         for piece in split::pieces(text, self.scheme) {
             if let &[byte] = piece.as_bytes() {
                 ids.push(self.byte_ids[usize::from(byte)]);
@@ -123,12 +142,7 @@ impl ByteTokenizer {
                 continue;
             }
             let start = ids.len();
-            chars.clear();
-            chars.extend(piece.bytes().map(byte_char));
-            match self.model.tokenize(&chars) {
-                Ok(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
-                Err(_) => ids.extend(piece.bytes().map(|byte| self.byte_ids[usize::from(byte)])),
-            }
+            self.merges.encode(piece.as_bytes(), &self.byte_ids, &mut work, &mut ids);
             seen.insert(piece, start..ids.len());
         }
         ids
@@ -136,7 +150,7 @@ impl ByteTokenizer {
 
     /// The merges as tokens in printable characters, the first ones first.
     pub(super) fn merges(&self) -> impl Iterator<Item = (String, String)> {
-        self.merges.iter().map(|&(a, b)| (to_chars(self.token(a)), to_chars(self.token(b))))
+        self.pairs.iter().map(|&(a, b)| (to_chars(self.token(a)), to_chars(self.token(b))))
     }
 
     /// The tokens beside the byte-level ones, by id.
@@ -178,48 +192,22 @@ impl ByteTokenizer {
             }
         })
     }
-
-    /// Reads Hugging Face's format: byte-level BPE with GPT-2's pattern or the word level's. `eos` names the
-    /// end-of-text token, else it is [`ENDOFTEXT`]. The error says what is wrong, without a subject.
-    pub(super) fn from_json(json: &Value, eos: Option<&str>) -> Result<Self, String> {
-        let model = &json["model"];
-        let set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false)) && *value != json!("");
-        if model["type"] != "BPE" || set(&json["normalizer"]) {
-            return Err("is no byte-level BPE without a normalizer; other kinds cannot give every text back".into());
-        }
-        if ["dropout", "continuing_subword_prefix", "end_of_word_suffix"].iter().any(|key| set(&model[*key])) {
-            return Err("has dropout, a prefix or a suffix for parts of words, which is not byte-level BPE".into());
-        }
-        let scheme = scheme_of(&json["pre_tokenizer"])?;
-        if set(&model["ignore_merges"]) != (scheme == Scheme::Word) {
-            return Err("has ignore_merges where its pattern has it not; make it anew".into());
-        }
-        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or("has an id that is none");
-        let vocab = model["vocab"].as_object().ok_or("has no vocabulary")?;
-        let tokens: BTreeMap<String, u32> =
-            vocab.iter().map(|(token, value)| Ok((token.clone(), id(value)?))).collect::<Result<_, &str>>()?;
-        let mut added = Vec::new();
-        for token in json["added_tokens"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let content = token["content"].as_str().ok_or("has an added token without content")?;
-            added.push(Added { id: id(&token["id"])?, content: content.into(), special: set(&token["special"]) });
-        }
-        let merges = model["merges"].as_array().ok_or("has no merges")?;
-        let merges = merges.iter().map(merge).collect::<Option<_>>().ok_or("has a merge that is not a pair")?;
-        Self::new(Vocabulary::ending(scheme, tokens, merges, added, eos)?)
-    }
 }
 
-impl Vocabulary {
+impl<'a> Vocabulary<'a> {
     /// A vocabulary made elsewhere, whose end-of-text token has the name `eos` or, where that is no token,
     /// [`ENDOFTEXT`].
     pub(super) fn ending(
         scheme: Scheme,
-        tokens: BTreeMap<String, u32>,
-        merges: Vec<(String, String)>,
+        tokens: Vec<(Cow<'a, str>, u32)>,
+        merges: Vec<Pair<'a>>,
         mut added: Vec<Added>,
         eos: Option<&str>,
     ) -> Result<Self, String> {
-        let named = |name: &str| added.iter().find(|t| t.content == name).map(|t| t.id).or(tokens.get(name).copied());
+        let named = |name: &str| {
+            let added = added.iter().find(|token| token.content == name).map(|token| token.id);
+            added.or_else(|| tokens.iter().find(|token| token.0 == name).map(|token| token.1))
+        };
         let name = [eos, Some(ENDOFTEXT)].into_iter().flatten().find(|name| named(name).is_some());
         let (Some(name), Some(eot)) = (name, name.and_then(named)) else {
             return Err(format!("has no end-of-text token; add {ENDOFTEXT} or name one as eos_token"));
@@ -233,46 +221,10 @@ impl Vocabulary {
     }
 }
 
-/// A merge as a pair or, in older files, as two tokens with a space between.
-fn merge(value: &Value) -> Option<(String, String)> {
-    let (a, b) = match value {
-        Value::String(pair) => pair.split_once(' ')?,
-        Value::Array(pair) => match pair.as_slice() {
-            [a, b] => (a.as_str()?, b.as_str()?),
-            _ => return None,
-        },
-        _ => return None,
-    };
-    Some((a.into(), b.into()))
-}
-
-/// The scheme of a `pre_tokenizer`: GPT-2's as `ByteLevel` has it, or a pattern that is known, then `ByteLevel`. A
-/// space put before the text (`add_prefix_space`) is left away, or decoding would not give the text back.
-fn scheme_of(json: &Value) -> Result<Scheme, String> {
-    let unknown =
-        || "cuts text in a way that is not GPT-2's; only byte-level BPE with GPT-2's pattern is known".to_string();
-    let byte_level = |json: &Value, regex: bool| {
-        json["type"] == "ByteLevel" && json.get("use_regex").and_then(Value::as_bool).unwrap_or(true) == regex
-    };
-    if byte_level(json, true) {
-        return Ok(Scheme::Gpt2);
-    }
-    let Some([split, last]) = json["pretokenizers"].as_array().map(Vec::as_slice) else { return Err(unknown()) };
-    if json["type"] != "Sequence" || split["type"] != "Split" || !byte_level(last, false) {
-        return Err(unknown());
-    }
-    let plain = split["behavior"] == "Isolated" && split["invert"] != true;
-    match split["pattern"]["Regex"].as_str().filter(|_| plain) {
-        Some(split::GPT2_PATTERN | split::GPT2_PATTERN_ALIKE) => Ok(Scheme::Gpt2),
-        Some(split::WORD_PATTERN) => Ok(Scheme::Word),
-        _ => Err(unknown()),
-    }
-}
-
 /// All tokens' bytes in one block and where each begins. Ids far beyond the number of tokens are damage.
-fn flatten(tokens: &BTreeMap<String, u32>, added: &[Added]) -> Result<(Vec<u8>, Vec<u32>), String> {
-    let byte_level = tokens.iter().map(|(token, &id)| (id, token.as_str(), true));
-    let plain = added.iter().map(|token| (token.id, if token.special { "" } else { &token.content }, false));
+fn flatten(tokens: &[(Cow<'_, str>, u32)], added: &[Added]) -> Result<(Vec<u8>, Vec<u32>), String> {
+    let byte_level = tokens.iter().map(|(token, id)| (*id, &**token, true));
+    let plain = added.iter().map(|token| (token.id, if token.special { "" } else { &*token.content }, false));
     let (all, count) = (byte_level.chain(plain), tokens.len() + added.len());
     let size = all.clone().map(|(id, ..)| id as usize + 1).max().unwrap_or(0);
     if size > 2 * count + 1024 {

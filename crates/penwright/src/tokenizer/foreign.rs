@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::bytes::{Added, ByteTokenizer, Vocabulary};
+use super::bytes::{Added, ByteTokenizer, Vocabulary, owned_pairs, owned_tokens};
 use super::split::Scheme;
 use super::{CONFIG, FILE, Inner, Level, Tokenizer};
 use crate::files::read_json;
@@ -96,6 +96,7 @@ impl Tokenizer {
         if tokens.len() < count {
             return Err("has two tokens that are alike".into());
         }
+        let (tokens, merges) = (owned_tokens(tokens), owned_pairs(merges));
         let vocabulary = Vocabulary::ending(Scheme::Gpt2, tokens, merges, added, eos.as_deref())?;
         Ok(Tokenizer { inner: Inner::Bytes(Arc::new(ByteTokenizer::new(vocabulary)?)) })
     }
@@ -130,6 +131,7 @@ pub(super) fn load(dir: &Path) -> Result<Tokenizer> {
     let added = added(&config, &more, &tokens, &specials)
         .ok_or_else(|| Error::damaged(dir, format!("has a damaged {ADDED} or {CONFIG}; copy them again")))?;
     let eos = [&config, &special].into_iter().find_map(|json| name_of(&json["eos_token"]));
+    let (tokens, merges) = (owned_tokens(tokens), owned_pairs(merges));
     let tokenizer = Vocabulary::ending(Scheme::Gpt2, tokens, merges, added, eos).and_then(ByteTokenizer::new);
     let tokenizer = tokenizer.map_err(|e| Error::damaged(&path, format!("with {MERGES} {e}")))?;
     Ok(Tokenizer { inner: Inner::Bytes(Arc::new(tokenizer)) })

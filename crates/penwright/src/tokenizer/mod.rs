@@ -14,6 +14,8 @@ mod bytes;
 mod chars;
 mod foreign;
 mod gpt2;
+mod json;
+mod merge;
 mod split;
 mod stream;
 mod words;
@@ -30,10 +32,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::files::{read_json, write, write_json};
+use crate::files::{parse_json, write, write_json};
 use crate::{Error, Result};
 use bytes::ByteTokenizer;
 use chars::CharTokenizer;
+use json::Json;
 
 const FILE: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
@@ -138,15 +141,24 @@ impl Tokenizer {
         if dir.is_dir() && !path.exists() {
             return foreign::load(dir);
         }
-        let json = read_json(&path)?;
+        let raw = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let byte_level = |json: Json<'_>| {
+            let tokenizer = json.tokenizer(eos_token(dir).as_deref()).map_err(|e| Error::damaged(&path, e))?;
+            Ok(Tokenizer { inner: Inner::Bytes(Arc::new(tokenizer)) })
+        };
+        let text = std::str::from_utf8(&raw).unwrap_or_default();
+        if let Some(json) = serde_json::from_str::<Json>(text).ok().filter(|json| json.unknown() != chars::ESCAPE_NAME)
+        {
+            return byte_level(json);
+        }
+        // Whatever else it may be.
+        let json = parse_json(&path, &raw)?;
         if json["model"]["unk_token"] == chars::ESCAPE_NAME {
             let damaged = "is a damaged character tokenizer; copy it from the run again";
             let chars = CharTokenizer::from_json(&json).ok_or_else(|| Error::damaged(&path, damaged))?;
             return Ok(Tokenizer { inner: Inner::Char(Arc::new(chars)) });
         }
-        let tokenizer =
-            ByteTokenizer::from_json(&json, eos_token(dir).as_deref()).map_err(|e| Error::damaged(&path, e))?;
-        Ok(Tokenizer { inner: Inner::Bytes(Arc::new(tokenizer)) })
+        byte_level(Json::of(&json).map_err(|e| Error::damaged(&path, e))?)
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json`, in Hugging Face's format, into a folder.

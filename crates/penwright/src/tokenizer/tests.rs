@@ -1,4 +1,5 @@
 use super::*;
+use crate::files::read_json;
 use proptest::prelude::*;
 
 /// Texts with all that is hard: control characters, lone marks, long runs of spaces, emoji, CJK, line ends, names of

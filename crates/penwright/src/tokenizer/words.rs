@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rayon::prelude::*;
 
 use super::bpe::SMALLEST;
-use super::bytes::{Added, ByteTokenizer, Vocabulary, byte_char, to_chars};
+use super::bytes::{Added, ByteTokenizer, Vocabulary, byte_char, owned_pairs, owned_tokens, to_chars};
 use super::split::{self, Scheme};
 use super::{ENDOFTEXT, Level, MAX_VOCAB};
 use crate::{Error, Result};
@@ -49,7 +49,8 @@ pub(super) fn train(texts: &[&str], vocab_size: Option<usize>) -> Result<ByteTok
     }
     // Shorter tokens first; each grows by one byte.
     let merges = spelling.iter().filter_map(|token| token.split_last());
-    let merges = merges.map(|(last, first)| (to_chars(first), byte_char(*last).into())).collect();
+    let merges = merges.map(|(last, first)| (to_chars(first), byte_char(*last).into()));
+    let (tokens, merges) = (owned_tokens(tokens), owned_pairs(merges));
     let added = vec![Added { id: 0, content: ENDOFTEXT.into(), special: true }];
     ByteTokenizer::new(Vocabulary { level: Level::Word, scheme: Scheme::Word, tokens, merges, added, eot: 0 })
         .map_err(|e| Error::Unsupported(format!("the word vocabulary could not be made: it {e}")))

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use penwright::model::DecodePrecision;
 use penwright::run::Run;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -37,7 +38,11 @@ fn damage(name: &str, change: impl FnOnce(&Path)) -> Option<String> {
 /// Opens a directory, and uses it if that works.
 fn complaint(dir: &Path) -> Option<String> {
     let sentence = match Run::open(dir) {
-        Err(error) => error.to_string(),
+        Err(error) => {
+            let to_write = Run::open_to_write(dir, DecodePrecision::Bf16).err();
+            assert_eq!(to_write.map(|error| error.to_string()), Some(error.to_string()));
+            error.to_string()
+        }
         Ok(run) => {
             let mut session = run.model.clone().session(1).unwrap();
             session.step(&[0], &[3]).unwrap();

@@ -25,12 +25,28 @@ const FOREIGN: [&str; 5] =
 /// The embedding, under the name that all models have it by.
 const WTE: &str = "transformer.wte.weight";
 const HEAD: &str = "lm_head.weight";
+const WPE: &str = "transformer.wpe.weight";
 
 /// Loads the weights in a folder.
 ///
 /// # Errors
 /// When a file is missing or damaged, or the tensors are not those of the configuration.
 pub(crate) fn load(dir: &Path, config: &Gpt2Config) -> Result<Params> {
+    load_looking(dir, config, |_| true)
+}
+
+/// The same without looking for numbers that are none in the matrices that decoding lays out anew, which looks at them
+/// itself.
+pub(crate) fn load_to_lay_out(dir: &Path, config: &Gpt2Config) -> Result<Params> {
+    load_looking(dir, config, |place| match place.name.as_str() {
+        WTE => !config.tied,
+        WPE => true,
+        _ => place.shape.len() < 2,
+    })
+}
+
+/// Loads the weights and looks at the values of some tensors.
+fn load_looking(dir: &Path, config: &Gpt2Config, looks_at: impl Fn(&Place<'_>) -> bool + Sync) -> Result<Params> {
     let files = open_all(dir)?;
     let found = collect(&files)?;
     if config.layers > found.len() {
@@ -48,7 +64,8 @@ pub(crate) fn load(dir: &Path, config: &Gpt2Config) -> Result<Params> {
         places.push(Place { name, shape, file: &files[*file], info });
     }
     // All of them, and then the first complaint: the same one for any number of threads.
-    let checked: Vec<Result<()>> = places.par_iter().map(Place::check).collect();
+    let check = |place: &Place<'_>| if looks_at(place) { place.check() } else { place.check_type() };
+    let checked: Vec<Result<()>> = places.par_iter().map(check).collect();
     checked.into_iter().collect::<Result<()>>()?;
     check_sum(&files, &places)?;
     Ok(match files.first().filter(|_| files.len() == 1 && places.iter().all(Place::is_mappable)) {
@@ -227,6 +244,16 @@ impl<'a> Place<'a> {
     }
 
     /// # Errors
+    /// When the type is another.
+    fn check_type(&self) -> Result<()> {
+        if !matches!(self.info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            let problem = format!("has {:?} in {:?}; only F32, F16 and BF16 are read", self.name, self.info.dtype);
+            return Err(self.file.damaged(problem));
+        }
+        Ok(())
+    }
+
+    /// # Errors
     /// When the type is another or a number is none.
     fn check(&self) -> Result<()> {
         let finite = |bytes: &[u8]| match self.info.dtype {
@@ -234,10 +261,7 @@ impl<'a> Place<'a> {
             Dtype::F16 => bytes.as_chunks::<2>().0.iter().all(|b| f16::from_le_bytes(*b).is_finite()),
             _ => bytes.as_chunks::<2>().0.iter().all(|b| bf16::from_le_bytes(*b).is_finite()),
         };
-        if !matches!(self.info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            let problem = format!("has {:?} in {:?}; only F32, F16 and BF16 are read", self.name, self.info.dtype);
-            return Err(self.file.damaged(problem));
-        }
+        self.check_type()?;
         if !self.bytes().par_chunks(1 << 20).all(finite) {
             return Err(self.file.damaged(format!("has NaN or infinite values in {:?}", self.name)));
         }

@@ -312,7 +312,7 @@ impl LanguageModel for Gpt2 {
     }
 
     fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
-        self.decoder(precision)
+        Ok(self.decoder(precision)?.0)
     }
 
     fn score(

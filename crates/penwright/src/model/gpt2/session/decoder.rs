@@ -22,26 +22,27 @@ pub(in crate::model::gpt2) struct Decoding {
 }
 
 impl Decoding {
-    fn of(model: &Gpt2, precision: DecodePrecision) -> Result<Self> {
+    /// And whether all numbers in them are finite.
+    fn of(model: &Gpt2, precision: DecodePrecision) -> Result<(Self, bool)> {
         let format = precision.format(model.num_params());
         let linears: Vec<_> = (model.blocks.iter().flat_map(|block| PARTS.map(|part| part.of(block))))
             .chain([&model.head])
             .map(|linear| Shape { format, inputs: linear.inputs, outputs: linear.outputs })
             .collect();
-        let mut weights = hold(linears)?;
+        let (mut weights, mut finite) = (hold(linears)?, true);
         team(|| {
             for layer in 0..model.blocks.len() {
                 for part in PARTS {
                     let matrix = layer * PARTS.len() + part as usize;
-                    match model.merged_weight(layer, part) {
+                    finite &= match model.merged_weight(layer, part) {
                         Some(merged) => weights.set(matrix, Source::InOut(&merged)),
                         None => weights.set(matrix, source(model, part.of(&model.blocks[layer]))),
-                    }
+                    };
                 }
             }
-            weights.set(model.blocks.len() * PARTS.len(), source(model, &model.head));
+            finite &= weights.set(model.blocks.len() * PARTS.len(), source(model, &model.head));
         });
-        Ok(Decoding { weights, format })
+        Ok((Decoding { weights, format }, finite))
     }
 }
 
@@ -75,20 +76,17 @@ impl Gpt2 {
         let decoding = match self.own.0.get() {
             Some(decoding) => decoding.clone(),
             None => {
-                let made = Arc::new(Decoding::of(&self, DecodePrecision::Auto)?);
+                let made = Arc::new(Decoding::of(&self, DecodePrecision::Auto)?.0);
                 self.own.0.get_or_init(|| made).clone()
             }
         };
         Arc::new(Decoder { model: self, decoding }).session(streams)
     }
 
-    /// The model with its weights in a precision.
-    pub(in crate::model::gpt2) fn decoder(
-        self: Arc<Self>,
-        precision: DecodePrecision,
-    ) -> Result<Arc<dyn LanguageModel>> {
-        let decoding = Arc::new(Decoding::of(&self, precision)?);
-        Ok(Arc::new(Decoder { model: self, decoding }))
+    /// The model with its weights in a precision, and whether all numbers in the matrices are finite.
+    pub(crate) fn decoder(self: Arc<Self>, precision: DecodePrecision) -> Result<(Arc<dyn LanguageModel>, bool)> {
+        let (decoding, finite) = Decoding::of(&self, precision)?;
+        Ok((Arc::new(Decoder { model: self, decoding: Arc::new(decoding) }), finite))
     }
 }
 
@@ -117,7 +115,7 @@ impl LanguageModel for Decoder {
     }
 
     fn with_precision(self: Arc<Self>, precision: DecodePrecision) -> Result<Arc<dyn LanguageModel>> {
-        self.model.clone().decoder(precision)
+        Ok(self.model.clone().decoder(precision)?.0)
     }
 
     fn score(
