@@ -1,6 +1,6 @@
 //! What settings are where a person gives none. Of a budget's best model more is to be said than here.
 
-use super::{Optimizer, Precision, Settings, TrainOptions};
+use super::{OptimizerKind, Precision, Settings, TrainOptions};
 use crate::model::{ModelKind, NgramConfig};
 use crate::run::ModelConfig;
 use crate::tokenizer::Level;
@@ -9,8 +9,8 @@ use crate::tokenizer::Level;
 pub(super) const TUNING_EVALS: u64 = 12;
 
 /// The defaults of a family.
-pub(super) fn of(kind: ModelKind, level: Level) -> Settings {
-    let common = Settings { steps: Some(2000), context: Some(TrainOptions::default().context), ..common() };
+pub(super) fn of(kind: ModelKind, level: Level, optimizer: OptimizerKind) -> Settings {
+    let common = Settings { steps: Some(2000), context: Some(TrainOptions::default().context), ..common(optimizer) };
     match kind {
         ModelKind::Ngram => Settings { order: Some(NgramConfig::default_order(level)), ..Settings::default() },
         ModelKind::Lstm => Settings {
@@ -37,11 +37,13 @@ pub(super) fn of(kind: ModelKind, level: Level) -> Settings {
     }
 }
 
-fn common() -> Settings {
+fn common(optimizer: OptimizerKind) -> Settings {
     let options = TrainOptions::default();
     Settings {
         accumulate: Some(options.accumulate),
-        optimizer: Some(Optimizer::default()),
+        optimizer: Some(optimizer),
+        momentum: optimizer.default_momentum(),
+        average: Some(options.average),
         schedule: Some(options.schedule),
         warmup: Some(options.warmup),
         clip: Some(options.clip),
@@ -55,9 +57,14 @@ fn common() -> Settings {
 /// The defaults for a book and a model that is there: a few passes with a low learning rate, ended when validation no
 /// longer improves. A GPT-2's falls as its width grows, and is 1e-4 for the smallest published one; adapters, which begin
 /// at nothing, take ten times as much (docs/fine-tuning.md).
-pub(super) fn tuning(base: &ModelConfig, adapters: bool) -> Settings {
-    let common =
-        Settings { epochs: Some(4.0), patience: Some(3), weight_decay: Some(0.01), dropout: Some(0.1), ..common() };
+pub(super) fn tuning(base: &ModelConfig, adapters: bool, optimizer: OptimizerKind) -> Settings {
+    let common = Settings {
+        epochs: Some(4.0),
+        patience: Some(3),
+        weight_decay: Some(0.01),
+        dropout: Some(0.1),
+        ..common(optimizer)
+    };
     match base {
         ModelConfig::Gpt2(shape) => Settings {
             batch: Some(4),
