@@ -65,6 +65,7 @@ fn non_monotone(options: TrainOptions) -> TrainOptions {
         clip: 0.5,
         schedule: Schedule::Constant,
         average: Averaging::Triggered,
+        momentum: Some(0.0),
         eval_every: Some(4),
         ..options
     }

@@ -151,13 +151,13 @@ pub(crate) struct Train {
     /// Dropout rate [default: 0 for GPT-2, 0.2 for LSTM]
     #[arg(long, value_name = "P")]
     pub(crate) dropout: Option<f32>,
-    /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM; with --from 0.077 / width, ten times that with --lora]
+    /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM; with muon 2e-3 and 8e-3; with --from 0.077 / width, ten times that with --lora]
     #[arg(long, value_name = "X")]
     pub(crate) lr: Option<f32>,
     /// Optimizer; muon moves the hidden matrices by Muon and all else by AdamW [default: adamw]
     #[arg(long, value_enum)]
     pub(crate) optimizer: Option<OptimizerName>,
-    /// Momentum of muon or sgd [default: 0.95 for muon, 0 for sgd]
+    /// Momentum of muon or sgd [default: 0.95 for muon, 0.9 for sgd]
     #[arg(long, value_name = "X")]
     pub(crate) momentum: Option<f32>,
     /// Peak learning rate of muon's matrices [default: that of --lr]
@@ -173,10 +173,10 @@ pub(crate) struct Train {
     /// Steps of warm-up [default: 100]
     #[arg(long, value_name = "N")]
     pub(crate) warmup: Option<u64>,
-    /// Weight decay on matrices [default: 0.1 for GPT-2, 0.01 for LSTM]
+    /// Weight decay on matrices [default: 0.1 for GPT-2, 0.01 for LSTM, 1.2e-6 with sgd]
     #[arg(long, value_name = "X")]
     pub(crate) weight_decay: Option<f32>,
-    /// Largest norm of the gradient [default: 1]
+    /// Largest norm of the gradient [default: 1, 0.25 with sgd]
     #[arg(long, value_name = "X")]
     pub(crate) clip: Option<f32>,
     /// Arithmetic of products [default: auto]

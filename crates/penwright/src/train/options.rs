@@ -138,6 +138,11 @@ impl TrainOptions {
         (self.batch * self.context * self.accumulate) as u64
     }
 
+    /// The momentum that the optimizer has; zero without.
+    pub(super) fn momentum(&self) -> f32 {
+        self.momentum.or(self.optimizer.default_momentum()).unwrap_or(0.0)
+    }
+
     /// # Errors
     /// When a value cannot work; the sentence names its flag.
     pub(super) fn check(&self) -> Result<()> {

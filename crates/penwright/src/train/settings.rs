@@ -307,6 +307,10 @@ impl Settings {
             let problem = "muon moves hidden matrices, of which adapters have none; use adamw or sgd";
             return Err(Error::setting("optimizer", problem));
         }
+        if self.from.is_some() && self.optimizer == Some(OptimizerKind::Sgd) && self.lr.is_none() {
+            let problem = "has no default for sgd on a model that is there; give one, such as 0.1";
+            return Err(Error::setting("lr", problem));
+        }
         if self.from.is_some() {
             return self.train_options().check();
         }

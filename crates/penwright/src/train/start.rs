@@ -211,8 +211,7 @@ impl Start {
         let moments = match options.optimizer {
             OptimizerKind::AdamW => 2 * trained,
             OptimizerKind::Muon => muon_memory(&self.matrices(), self.num_trained(), options.precision),
-            OptimizerKind::Sgd if options.momentum.is_some_and(|momentum| momentum > 0.0) => trained,
-            OptimizerKind::Sgd => 0,
+            OptimizerKind::Sgd => trained * u64::from(options.momentum() > 0.0),
         };
         let average = match options.average {
             Averaging::Off => 0,

@@ -38,7 +38,7 @@ impl OptimizerKind {
         match self {
             OptimizerKind::AdamW => None,
             OptimizerKind::Muon => Some(0.95),
-            OptimizerKind::Sgd => Some(0.0),
+            OptimizerKind::Sgd => Some(0.9),
         }
     }
 }
@@ -69,7 +69,7 @@ pub trait Optimizer: Send {
 
 /// The optimizer that the settings ask for, fresh.
 pub fn optimizer(params: &Params, options: &TrainOptions) -> Box<dyn Optimizer> {
-    let momentum = options.momentum.or(options.optimizer.default_momentum()).unwrap_or_default();
+    let momentum = options.momentum();
     let rate = options.muon_lr.map_or(1.0, |lr| lr / options.lr);
     match (options.optimizer, options.precision) {
         (OptimizerKind::AdamW, _) => Box::new(AdamW::new(params)),

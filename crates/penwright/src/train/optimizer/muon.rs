@@ -22,6 +22,8 @@ const EPSILON: f64 = 1e-7;
 /// The root mean square of a step at learning rate one, about that of AdamW (Liu et al. 2025, arXiv 2502.16982): so that
 /// both share learning rate and weight decay.
 const SIZE: f32 = 0.2;
+/// Gates of an LSTM, each of which has matrices of its own.
+const GATES: usize = 4;
 /// A matrix with no more products than this in `X Xᵀ` is one task's, and many are worked on at once.
 const SMALL: usize = 1 << 26;
 
@@ -59,16 +61,28 @@ struct Hidden {
 }
 
 impl Hidden {
-    /// What a tensor holds by its name and shape; `None` when it is not a hidden matrix. Query, key and value lie side by
-    /// side in one tensor.
-    fn of(tensor: &Tensor) -> Option<Self> {
-        let &[rows, cols] = &tensor.shape[..] else { return None };
-        let gpt2 = tensor.name.starts_with("transformer.h.");
-        if !gpt2 && !tensor.name.starts_with("lstm.weight_") {
-            return None;
+    /// What a tensor holds by its name and shape, so many times one below the other; `None` when it is not a hidden
+    /// matrix. A GPT-2's query, key and value lie side by side, an LSTM's gates one below the other.
+    fn of(name: &str, shape: &[usize]) -> Option<(usize, Self)> {
+        let &[rows, cols] = shape else { return None };
+        if name.starts_with("transformer.h.") {
+            let blocks = if name.ends_with(".c_attn.weight") { 3 } else { 1 };
+            Some((1, Hidden { rows, cols: cols / blocks, blocks }))
+        } else if name.starts_with("lstm.weight_") {
+            Some((GATES, Hidden { rows: rows / GATES, cols, blocks: 1 }))
+        } else {
+            None
         }
-        let blocks = if tensor.name.ends_with(".c_attn.weight") { 3 } else { 1 };
-        Some(Hidden { rows, cols: cols / blocks, blocks })
+    }
+
+    /// The hidden matrices of a tensor, and where they lie.
+    fn all_of(tensor: &Tensor) -> impl Iterator<Item = (Range<usize>, Self)> + use<> {
+        let start = tensor.range.start;
+        let found = Self::of(&tensor.name, &tensor.shape);
+        found.into_iter().flat_map(move |(below, matrix)| {
+            let len = matrix.rows * matrix.cols * matrix.blocks;
+            (0..below).map(move |i| (start + i * len..start + (i + 1) * len, matrix))
+        })
     }
 
     fn is_small(&self) -> bool {
@@ -89,8 +103,7 @@ impl<E: Factor> Muon<E> {
     /// Fresh moments for an arena. `beta` is the momentum; hidden matrices move at `rate` times the learning rate.
     pub fn new(params: &Params, beta: f32, rate: f32) -> Self {
         let trained = params.tensors.iter().filter(|tensor| !tensor.frozen);
-        let mut hidden: Vec<(Range<usize>, Hidden)> =
-            trained.filter_map(|tensor| Some((tensor.range.clone(), Hidden::of(tensor)?))).collect();
+        let mut hidden: Vec<(Range<usize>, Hidden)> = trained.flat_map(Hidden::all_of).collect();
         hidden.sort_by_key(|(range, matrix)| (!matrix.is_small(), range.start));
         let [mut small, mut large] = [Group::default(), Group::default()];
         let mut end = 0;
@@ -101,7 +114,7 @@ impl<E: Factor> Muon<E> {
             group.ranges.push(range);
             group.matrices.push(matrix);
         }
-        let rest = AdamW::of(params, |tensor| Hidden::of(tensor).is_none());
+        let rest = AdamW::of(params, |tensor| Hidden::of(&tensor.name, &tensor.shape).is_none());
         Muon { small, large, momentum: vec![0.0; end], rest, beta, rate, memory: Mutex::default() }
     }
 
@@ -238,10 +251,9 @@ pub(in crate::train) fn memory(matrices: &[(String, Vec<usize>)], trained: u64, 
     };
     let (mut hidden, mut most) = (0, 0);
     for (name, shape) in matrices {
-        let values = shape.iter().product();
-        let tensor = Tensor { name: name.clone(), shape: shape.clone(), range: 0..values, frozen: false };
-        if let Some(Hidden { rows, cols, .. }) = Hidden::of(&tensor) {
-            hidden += values;
+        if let Some((below, Hidden { rows, cols, blocks })) = Hidden::of(name, shape) {
+            let values = rows * cols * blocks;
+            hidden += below * values;
             most = most.max(4 * values + 2 * element * rows * cols + 8 * rows.min(cols).pow(2));
         }
     }
@@ -352,9 +364,8 @@ mod tests {
         params.add("transformer.h.1.attn.c_attn.bias", &[120]);
         let values = noise(params.data.len(), 1);
         params.data.copy_from_slice(&values);
-        assert!(
-            Hidden::of(&params.tensors[0]).unwrap().is_small() && !Hidden::of(&params.tensors[1]).unwrap().is_small()
-        );
+        let small = |i: usize| Hidden::all_of(&params.tensors[i]).all(|(_, matrix)| matrix.is_small());
+        assert!(small(0) && !small(1) && small(2));
         for threads in [2, 3] {
             assert!(moved::<f32>(&params, 1) == moved::<f32>(&params, threads), "f32, {threads} threads");
             assert!(moved::<Bf16>(&params, 1) == moved::<Bf16>(&params, threads), "bf16, {threads} threads");
