@@ -78,7 +78,6 @@ fn settings_that_cannot_work() {
         ("--optimizer muon --momentum 1", 2, "--momentum"),
         ("--optimizer muon --muon-lr 0", 2, "--muon-lr"),
         ("--muon-lr 0.1", 2, "--muon-lr"),
-        ("--average 1.5", 2, "--average"),
         ("--set average=never", 2, "average"),
         ("--model ngram --order 99", 2, "--order"),
         ("--vocab-size 300", 2, "--vocab-size"),
