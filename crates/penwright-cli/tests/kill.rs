@@ -11,6 +11,7 @@ fn command(text: &Path, out: &Path, model: &str) -> Command {
     command.arg("train").arg(text).arg("--out").arg(out);
     match model {
         "adapters" => command.arg("--from").arg(text.with_file_name("base")).args(["--lora", "4"]),
+        "muon" => command.args("--layers 2 --width 32 --optimizer muon --average 0.98".split(' ')),
         model => command.args(["--model", model, "--layers", "2", "--width", "32"]),
     };
     command.args("--quiet --batch 4 --context 24 --dropout 0.1 --steps 600".split(' '));
@@ -29,7 +30,7 @@ fn killed_at_random_moments_and_resumed() {
         seed ^= seed << 17;
         seed % below
     };
-    for model in ["gpt2", "lstm", "adapters"] {
+    for model in ["gpt2", "lstm", "adapters", "muon"] {
         let dir = tempfile::tempdir().unwrap();
         let text = dir.path().join("text.txt");
         let lines: String = (0..900).map(|n| format!("The bell rang {} times in tower {n}.\n", n * n % 13)).collect();

@@ -11,9 +11,11 @@ mod math;
 mod matmul;
 mod parts;
 pub mod peak;
+mod ranges;
 mod rows;
 mod team;
 mod tile;
+mod updates;
 
 pub use activation::{
     gelu_exact, gelu_exact_backward, gelu_quick, gelu_quick_backward, relu, relu_backward, silu, silu_backward,
@@ -30,8 +32,10 @@ pub use matmul::{
     product_here, product_into, product_of_packed, product_packed,
 };
 pub use parts::{BlockMut, Cut, Parts, blocks_mut, chunks, chunks_mut, each, strided_blocks_mut};
+pub use ranges::{RangesMut, ranges_mut};
 pub use rows::{
     AdamStep, adamw, add, add_columns, cross_entropy, dropout, gelu, gelu_backward, layer_norm, layer_norm_backward,
     log_softmax, narrow, sum_squares, widen,
 };
 pub use team::{run, team};
+pub use updates::{approach, descend, momentum, nesterov, polynomial, scaled};

@@ -7,7 +7,9 @@ use std::time::Duration;
 use penwright::model::{Gpt2Config, LstmConfig, Precision};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
-use penwright::train::{Data, Event, Length, Outcome, Start, TrainOptions, read_metrics, train};
+use penwright::train::{
+    Averaging, Data, Event, Length, OptimizerKind, Outcome, Schedule, Start, TrainOptions, read_metrics, train,
+};
 
 fn text() -> String {
     (0..400)
@@ -37,12 +39,36 @@ fn shapes(vocab: usize) -> [ModelConfig; 3] {
     ]
 }
 
-/// All shapes in both precisions.
-fn runs(vocab: usize) -> impl Iterator<Item = (ModelConfig, TrainOptions)> {
-    let precisions = [Precision::F32, Precision::Bf16];
-    precisions
-        .into_iter()
-        .flat_map(move |precision| shapes(vocab).map(|config| (config, TrainOptions { precision, ..options() })))
+/// All shapes in both precisions, and one each by every optimizer and average.
+fn runs(vocab: usize) -> Vec<(ModelConfig, TrainOptions)> {
+    let mut runs = Vec::new();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let options = TrainOptions { precision, ..options() };
+        let [gpt2, lstm, tied] = shapes(vocab);
+        for config in [&gpt2, &lstm, &tied] {
+            runs.push((config.clone(), options.clone()));
+        }
+        let muon = TrainOptions { optimizer: OptimizerKind::Muon, average: Averaging::Decay(0.95), ..options.clone() };
+        runs.push((gpt2, muon.clone()));
+        runs.push((tied, TrainOptions { muon_lr: Some(2e-2), average: Averaging::Off, ..muon }));
+        let sgd = TrainOptions { optimizer: OptimizerKind::Sgd, lr: 0.3, weight_decay: 1e-4, ..options };
+        runs.push((lstm.clone(), TrainOptions { momentum: Some(0.9), average: Averaging::Decay(0.9), ..sgd.clone() }));
+        runs.push((lstm, non_monotone(sgd)));
+    }
+    runs
+}
+
+/// With a rate so high that validation goes up and down, which triggers averaging.
+fn non_monotone(options: TrainOptions) -> TrainOptions {
+    TrainOptions {
+        lr: 6.0,
+        clip: 0.5,
+        schedule: Schedule::Constant,
+        average: Averaging::Triggered,
+        momentum: Some(0.0),
+        eval_every: Some(4),
+        ..options
+    }
 }
 
 fn weights(config: &ModelConfig, options: &TrainOptions, threads: usize, out: &Path) -> (Vec<u8>, Vec<f64>) {
@@ -76,13 +102,13 @@ fn any_number_of_threads_and_any_time() {
     for (config, options) in runs(vocab) {
         let dir = tempfile::tempdir().unwrap();
         let (one, losses) = weights(&config, &options, 1, &dir.path().join("one"));
-        assert!(losses[4] < losses[0] && losses[4] < (vocab as f64).ln(), "{config:?} learned nothing: {losses:?}");
+        let last = losses[losses.len() - 1];
+        assert!(last < losses[0] && last < (vocab as f64).ln(), "{config:?} learned nothing: {losses:?}");
         for threads in [1, 2, 3] {
             let again = weights(&config, &options, threads, &dir.path().join(format!("again{threads}")));
             assert!(
                 again == (one.clone(), losses.clone()),
-                "{config:?} in {:?} differs with {threads} threads",
-                options.precision
+                "{config:?} with {options:?} differs with {threads} threads"
             );
         }
     }
@@ -138,6 +164,37 @@ fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize 
     unreachable!()
 }
 
+/// Goes on in a directory to the end.
+fn resume(config: &ModelConfig, options: &TrainOptions, out: &Path) -> penwright::Result<Outcome> {
+    let text = text();
+    let (head, tail) = text.split_at(text.len() * 9 / 10);
+    let tokenizer = Tokenizer::train(Level::Char, &[head], None).unwrap();
+    let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
+    let start = Start::scratch(config.clone(), tokenizer.clone());
+    train(&start, &data, options, out, &AtomicBool::new(false), &mut |_| {})
+}
+
+/// What is validated and saved is the average once it is triggered; it does not jump about as the weights do.
+#[test]
+fn a_triggered_average_counts_in_place_of_the_weights() {
+    let vocab = Tokenizer::train(Level::Char, &[&text()], None).unwrap().vocab_size();
+    let [_, lstm, _] = shapes(vocab);
+    let sgd = TrainOptions { optimizer: OptimizerKind::Sgd, weight_decay: 1e-4, ..options() };
+    let averaged = non_monotone(sgd);
+    let plain = TrainOptions { average: Averaging::Off, ..averaged.clone() };
+    let dir = tempfile::tempdir().unwrap();
+    let (_, without) = weights(&lstm, &plain, 2, &dir.path().join("plain"));
+    let (_, with) = weights(&lstm, &averaged, 2, &dir.path().join("averaged"));
+    let parted = with.iter().zip(&without).position(|(a, b)| a != b).expect("averaging was never triggered");
+    let worse = |losses: &[f64]| losses.windows(2).filter(|pair| pair[1] > pair[0]).count();
+    assert!(parted > 5 && worse(&with[parted..]) < worse(&without[parted..]), "{parted}: {with:?}, {without:?}");
+    let run = Run::open(&dir.path().join("averaged")).unwrap();
+    let text = text();
+    let tokens = penwright::train::token_stream(&run.tokenizer, &[&text[text.len() * 9 / 10..]]);
+    let (saved, _) = penwright::model::mean_score(&*run.model, &tokens, None).unwrap();
+    assert_eq!(saved, with.into_iter().fold(f64::INFINITY, f64::min));
+}
+
 #[test]
 fn resumed_runs_are_the_same_to_the_bit() {
     let vocab = Tokenizer::train(Level::Char, &[&text()], None).unwrap().vocab_size();
@@ -147,12 +204,12 @@ fn resumed_runs_are_the_same_to_the_bit() {
         let out = dir.path().join("pieces");
         let options = TrainOptions { resume: true, ..options };
         assert!(in_pieces(&config, &options, &out) > 3, "was not interrupted");
-        assert!(whole == std::fs::read(out.join("model.safetensors")).unwrap(), "{config:?}");
+        assert!(whole == std::fs::read(out.join("model.safetensors")).unwrap(), "{config:?} with {options:?}");
         let evals = read_metrics(&out).unwrap();
         let evals =
             evals.iter().filter_map(|e| if let Event::Eval { val_loss, .. } = e { Some(*val_loss) } else { None });
         assert_eq!(evals.collect::<Vec<_>>(), losses);
-        let other = TrainOptions { lr: 1e-3, ..options };
+        let other = TrainOptions { lr: 1e-3, ..options.clone() };
         let text = text();
         let tokenizer = Tokenizer::train(Level::Char, &[&text], None).unwrap();
         let data = Data::encode(&tokenizer, &[&text], &[&text], &mut |_, _| {}).unwrap();
@@ -166,6 +223,10 @@ fn resumed_runs_are_the_same_to_the_bit() {
         )
         .unwrap_err();
         assert!(error.to_string().contains("another lr, train text"), "{error}");
+        let (optimizer, momentum) = (OptimizerKind::Sgd, Some(0.5));
+        let other = TrainOptions { optimizer, momentum, muon_lr: None, ..options };
+        let error = resume(&config, &other, &out).unwrap_err();
+        assert!(error.to_string().contains("momentum"), "{error}");
     }
 }
 

@@ -5,10 +5,10 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use penwright::error::bytes;
-use penwright::train::{Event, read_metrics};
+use penwright::train::{Event, SETTINGS, Settings, read_metrics};
 use serde_json::{Value, json};
 
-use super::{Failure, name, open};
+use super::{Failure, name, open, optimizer_words};
 use crate::args::{Cli, Inspect};
 use crate::live::words::{duration, short, thousands};
 
@@ -19,6 +19,7 @@ const CURVE: usize = 40;
 pub(super) fn run(cli: &Cli, args: &Inspect) -> Result<(), Failure> {
     let run = open(cli, &args.run)?;
     let history = History::of(&read_metrics(&run.dir).unwrap_or_default());
+    let settings = Settings::load(&run.dir.join(SETTINGS)).ok();
     let files = files(&run.dir);
     // Of one file of weights as they are stored; else as they are when loaded.
     let loaded = run
@@ -38,7 +39,8 @@ pub(super) fn run(cli: &Cli, args: &Inspect) -> Result<(), Failure> {
             "size_bytes": files.iter().map(|f| f.1).sum::<u64>(),
             "files": files.iter().map(|(name, size)| (name.clone(), json!(size))).collect::<serde_json::Map<_, _>>(),
             "weights_memory_bytes": 4 * run.model.num_params(), "training_memory_bytes": history.memory,
-            "history": history.json(), "checkpoint": checkpoint.map(|(step, total)| json!({"step": step, "steps": total})),
+            "history": history.json(),
+            "optimizer": settings.and_then(|s| s.optimizer).map(|optimizer| optimizer.to_string()), "checkpoint": checkpoint.map(|(step, total)| json!({"step": step, "steps": total})),
             "tensors": tensors
         });
         writeln!(io::stdout(), "{result}")?;
@@ -62,6 +64,9 @@ pub(super) fn run(cli: &Cli, args: &Inspect) -> Result<(), Failure> {
         row("", format!("{:>10}  {file}", bytes(*size)))?;
     }
     history.show(&mut row)?;
+    if let Some(settings) = settings.filter(|settings| settings.optimizer.is_some()) {
+        row("optimizer", optimizer_words(&settings))?;
+    }
     if let Some((step, total)) = checkpoint {
         let total = total.map_or(String::new(), |t| format!(" of {}", thousands(t)));
         row("checkpoint", format!("at step {}{total}", thousands(step)))?;

@@ -19,6 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use penwright::run::Run;
+use penwright::train::{Averaging, Settings};
 
 use crate::args::{Cli, Command, Precision};
 use crate::live::Status;
@@ -69,6 +70,24 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
 
 fn name(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// `muon, learning rate 0.002, momentum 0.95, weight decay 0.1`: how the weights of a run move.
+fn optimizer_words(settings: &Settings) -> String {
+    let numbers = [
+        ("learning rate", settings.lr),
+        ("of the hidden matrices", settings.muon_lr),
+        ("momentum", settings.momentum.filter(|&momentum| momentum > 0.0)),
+        ("weight decay", settings.weight_decay),
+    ];
+    let mut words = vec![settings.optimizer.unwrap_or_default().to_string()];
+    words.extend(numbers.into_iter().filter_map(|(name, number)| Some(format!("{name} {}", number?))));
+    match settings.average {
+        None | Some(Averaging::Off) => {}
+        Some(Averaging::Decay(decay)) => words.push(format!("weights averaged with decay {decay}")),
+        Some(Averaging::Triggered) => words.push("weights averaged once validation no longer improves".into()),
+    }
+    words.join(", ")
 }
 
 /// Where a model lies that a person names: a path, or the folder that a hub id was fetched into.

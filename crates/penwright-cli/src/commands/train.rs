@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use penwright::train::{Job, Outcome, Plan, SETTINGS, Settings, read_metrics};
 
-use super::{Failure, name};
+use super::{Failure, name, optimizer_words};
 use crate::args::{Cli, Train};
 use crate::live::{self, Status};
 use crate::progress::Progress;
@@ -21,7 +21,7 @@ pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
     let budget = settings.budget;
     let job = prepare(cli, settings)?;
     if args.dry_run {
-        return show_plan(cli, &job.plan()?);
+        return show_plan(cli, &job.plan()?, job.settings());
     }
     let stop = stop_on_interrupt()?;
     let record = if args.resume { read_metrics(&out).unwrap_or_default() } else { Vec::new() };
@@ -79,11 +79,12 @@ fn settings(args: &Train, out: &Path) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
-fn show_plan(cli: &Cli, plan: &Plan) -> Result<(), Failure> {
+fn show_plan(cli: &Cli, plan: &Plan, settings: &Settings) -> Result<(), Failure> {
     let mut out = io::stdout();
     if cli.json {
         let mut json = serde_json::to_value(plan).unwrap_or_default();
         json["event"] = "plan".into();
+        json["optimizer"] = settings.optimizer.map(|optimizer| optimizer.to_string()).into();
         writeln!(out, "{json}")?;
         return Ok(());
     }
@@ -97,6 +98,7 @@ fn show_plan(cli: &Cli, plan: &Plan) -> Result<(), Failure> {
         };
         writeln!(out, "parameters    {}{trained}", plan.params)?;
         writeln!(out, "memory        {} of {} free", bytes(plan.memory_bytes), bytes(plan.free_bytes))?;
+        writeln!(out, "optimizer     {}", optimizer_words(settings))?;
         writeln!(out, "computation   {:.1} MFLOP a token", plan.flops_per_token / 1e6)?;
         writeln!(out, "time          {steps} steps of {:.1} ms: {seconds:.0} s, and the validations", step * 1e3)?;
     } else {

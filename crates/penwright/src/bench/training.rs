@@ -9,7 +9,7 @@ use crate::layers::{Dropout, random};
 use crate::memory::free_memory;
 use crate::model::{self, Gpt2, Gpt2Config, Lstm, LstmConfig, Params, Trainable};
 use crate::run::ModelConfig;
-use crate::train::{AdamW, global_norm};
+use crate::train::{Optimizer, TrainOptions, global_norm, optimizer};
 use crate::{Error, Result};
 use penwright_kernels::{chunks_mut, each, team};
 
@@ -81,7 +81,7 @@ pub(super) fn gpt2(config: &Gpt2Config) -> Result<Gpt2> {
 /// A model in training, as the trainer has it, on tokens drawn at random.
 pub(super) struct Training {
     model: Box<dyn Trainable>,
-    optimizer: AdamW,
+    optimizer: Box<dyn Optimizer>,
     grads: Vec<f32>,
     batch: usize,
     context: usize,
@@ -104,7 +104,8 @@ impl Training {
             config => config.build(0)?,
         };
         model.set_precision(precision.model);
-        let (optimizer, grads) = (AdamW::new(model.params()), vec![0.0; model.params().data.len()]);
+        let options = TrainOptions { precision: precision.model, ..TrainOptions::default() };
+        let (optimizer, grads) = (optimizer(model.params(), &options), vec![0.0; model.params().data.len()]);
         Ok(Training { model, optimizer, grads, batch: shape.batch, context: shape.context, step: 0 })
     }
 

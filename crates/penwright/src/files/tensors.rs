@@ -21,23 +21,24 @@ pub(crate) fn write_floats(path: &Path, arrays: &[(&str, &[f32])], text: &str) -
     write_arrays(path, arrays, Some(text))
 }
 
-/// Reads the arrays of the names and the text that [`write_floats`] wrote.
-pub(crate) fn read_floats(path: &Path, names: &[&str]) -> Result<(Vec<Vec<f32>>, String)> {
+/// Reads the arrays, by name, and the text that [`write_floats`] wrote.
+pub(crate) fn read_floats(path: &Path) -> Result<(Vec<(String, Vec<f32>)>, String)> {
     let raw = Mapped::open(path).map_err(Error::io("read", path))?;
     let damaged = |problem: String| Error::damaged(path, format!("{problem}; train anew without --resume"));
     let whole = |e| damaged(format!("is no whole safetensors file ({e})"));
     let (_, header) = SafeTensors::read_metadata(&raw).map_err(whole)?;
     let file = SafeTensors::deserialize(&raw).map_err(whole)?;
-    let views = names.iter().map(|name| file.tensor(name).map_err(|_| damaged(format!("lacks {name}"))));
-    let views: Vec<TensorView> = views.collect::<Result<_>>()?;
+    // The checksum is of the arrays in the order in which they lie, an empty one before what begins where it does.
+    let mut views = file.tensors();
+    views.sort_by_key(|(_, view)| (view.data().as_ptr(), view.data().len()));
     let metadata = header.metadata().as_ref();
-    let sum = checksum(&views.iter().map(TensorView::data).collect::<Vec<_>>());
+    let sum = checksum(&views.iter().map(|(_, view)| view.data()).collect::<Vec<_>>());
     if metadata.and_then(|m| m.get("checksum")).is_none_or(|expected| *expected != sum) {
         return Err(damaged("does not match its checksum".into()));
     }
     let text = metadata.and_then(|m| m.get("text")).cloned().ok_or_else(|| damaged("lacks its text".into()))?;
     let floats = |view: &TensorView| view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    Ok((views.iter().map(floats).collect(), text))
+    Ok((views.iter().map(|(name, view)| (name.clone(), floats(view))).collect(), text))
 }
 
 /// Writes the arena's tensors, named, with a checksum and, if given, a text in the header.

@@ -1,18 +1,23 @@
-//! The state from which training goes on to the bit: weights, moments, carried LSTM state, and the counters.
+//! The state from which training goes on to the bit: weights, what the optimizer remembers, carried LSTM state, the
+//! average of the weights, and the counters.
 //!
 //! One file, written whole, so that a kill at any moment leaves the checkpoint before or the one after.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::AdamW;
+use super::optimizer::{Average, Optimizer, Validations};
 use crate::files::{create_dir, read_floats, write_floats};
 use crate::model::Trainable;
 use crate::{Error, Result};
 
 const FOLDER: &str = "state";
 const FILE: &str = "checkpoint.safetensors";
+const WEIGHTS: &str = "weights";
+const CARRIED: &str = "carried";
+const AVERAGE: &str = "average";
 
 /// Everything that changes as training goes, beside the arrays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +34,12 @@ pub(super) struct Progress {
     pub(super) best: Option<(f64, f64)>,
     /// Validations since then.
     pub(super) since_best: u64,
+    /// Validation losses, where averaging is triggered by them.
+    #[serde(default)]
+    pub(super) validations: Validations,
+    /// Weights that are averaged already, where they are.
+    #[serde(default)]
+    pub(super) averaged: Option<u64>,
     /// Seconds of training, of which `validating` were not spent on steps.
     pub(super) elapsed: f64,
     pub(super) validating: f64,
@@ -44,29 +55,66 @@ pub(super) fn path(run: &Path) -> PathBuf {
     run.join(FOLDER).join(FILE)
 }
 
-pub(super) fn save(run: &Path, model: &dyn Trainable, optimizer: &AdamW, progress: &Progress) -> Result<()> {
-    let (first, second) = optimizer.moments();
+pub(super) fn save(
+    run: &Path,
+    model: &dyn Trainable,
+    optimizer: &dyn Optimizer,
+    average: Option<&Average>,
+    progress: &Progress,
+) -> Result<()> {
     let carried = model.carried();
     create_dir(&run.join(FOLDER))?;
-    let arrays = [("weights", &model.params().data[..]), ("first", first), ("second", second), ("carried", &carried)];
+    let mut arrays = vec![(WEIGHTS, &model.params().data[..])];
+    arrays.extend(optimizer.state());
+    arrays.push((CARRIED, &carried));
+    arrays.extend(average.map(|average| (AVERAGE, average.values())));
     let text = serde_json::to_string(progress).map_err(|e| Error::damaged(path(run), e.to_string()))?;
     write_floats(&path(run), &arrays, &text)
 }
 
-/// Brings model and optimizer to where the checkpoint was; `None` when there is none.
-pub(super) fn load(run: &Path, model: &mut dyn Trainable, optimizer: &mut AdamW) -> Result<Option<Progress>> {
+/// A checkpoint as it was read.
+pub(super) struct Saved {
+    pub(super) progress: Progress,
+    arrays: HashMap<String, Vec<f32>>,
+}
+
+/// Reads the checkpoint of a run; `None` when there is none.
+pub(super) fn read(run: &Path) -> Result<Option<Saved>> {
     let path = path(run);
     if !path.exists() {
         return Ok(None);
     }
-    let (mut arrays, text) = read_floats(&path, &["weights", "first", "second", "carried"])?;
-    let unusable = || Error::damaged(&path, "is not a checkpoint of this model; train anew without --resume");
-    let progress: Progress = serde_json::from_str(&text).map_err(|_| unusable())?;
-    let [weights, first, second, carried] = std::array::from_fn(|i| std::mem::take(&mut arrays[i]));
-    let n = model.params().data.len();
-    if weights.len() != n || !optimizer.restore(first, second, progress.step) || !model.set_carried(&carried) {
-        return Err(unusable());
+    let (arrays, text) = read_floats(&path)?;
+    let progress = serde_json::from_str(&text).map_err(|_| unusable(&path))?;
+    Ok(Some(Saved { progress, arrays: arrays.into_iter().collect() }))
+}
+
+fn unusable(path: &Path) -> Error {
+    Error::damaged(path, "is not a checkpoint of this model; train anew without --resume")
+}
+
+impl Saved {
+    /// Brings model, optimizer and average to where the checkpoint was.
+    pub(super) fn restore(
+        self,
+        run: &Path,
+        model: &mut dyn Trainable,
+        optimizer: &mut dyn Optimizer,
+        average: &mut Option<Average>,
+    ) -> Result<Progress> {
+        let Saved { progress, mut arrays } = self;
+        let mut take = |name: &str| arrays.remove(name).unwrap_or_default();
+        let (weights, carried, averaged) = (take(WEIGHTS), take(CARRIED), take(AVERAGE));
+        let mut fits = weights.len() == model.params().data.len() && model.set_carried(&carried);
+        fits &= optimizer.restore(&mut |name| take(name), progress.step);
+        if let Some(steps) = progress.averaged {
+            // An average that was triggered is there only from then on.
+            fits &= average.get_or_insert_with(|| Average::even(weights.clone())).restore(averaged, steps);
+        }
+        if !fits {
+            return Err(unusable(&path(run)));
+        }
+        model.params_mut().data = weights.into();
+        Ok(progress)
     }
-    model.params_mut().data = weights.into();
-    Ok(Some(progress))
 }

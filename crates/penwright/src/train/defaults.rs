@@ -1,6 +1,6 @@
 //! What settings are where a person gives none. Of a budget's best model more is to be said than here.
 
-use super::{Optimizer, Precision, Settings, TrainOptions};
+use super::{OptimizerKind, Precision, Settings, TrainOptions};
 use crate::model::{ModelKind, NgramConfig};
 use crate::run::ModelConfig;
 use crate::tokenizer::Level;
@@ -9,8 +9,16 @@ use crate::tokenizer::Level;
 pub(super) const TUNING_EVALS: u64 = 12;
 
 /// The defaults of a family.
-pub(super) fn of(kind: ModelKind, level: Level) -> Settings {
-    let common = Settings { steps: Some(2000), context: Some(TrainOptions::default().context), ..common() };
+pub(super) fn of(kind: ModelKind, level: Level, optimizer: OptimizerKind) -> Settings {
+    let (lr, decay, clip) = rates(kind, optimizer);
+    let common = Settings {
+        steps: Some(2000),
+        context: Some(TrainOptions::default().context),
+        lr: Some(lr),
+        weight_decay: Some(decay),
+        clip: Some(clip),
+        ..common(optimizer)
+    };
     match kind {
         ModelKind::Ngram => Settings { order: Some(NgramConfig::default_order(level)), ..Settings::default() },
         ModelKind::Lstm => Settings {
@@ -20,8 +28,6 @@ pub(super) fn of(kind: ModelKind, level: Level) -> Settings {
             embed: Some(64),
             tied: Some(false),
             dropout: Some(0.2),
-            lr: Some(3e-3),
-            weight_decay: Some(0.01),
             ..common
         },
         ModelKind::Gpt2 => Settings {
@@ -30,18 +36,31 @@ pub(super) fn of(kind: ModelKind, level: Level) -> Settings {
             heads: Some(4),
             width: Some(128),
             dropout: Some(0.0),
-            lr: Some(1e-3),
-            weight_decay: Some(0.1),
             ..common
         },
     }
 }
 
-fn common() -> Settings {
+/// Peak learning rate, weight decay and the largest norm of the gradient of a new model (docs/optimizers.md). SGD's decay
+/// and norm are those of Merity, Keskar and Socher (2018).
+fn rates(kind: ModelKind, optimizer: OptimizerKind) -> (f32, f32, f32) {
+    match (kind, optimizer) {
+        (ModelKind::Lstm, OptimizerKind::AdamW) => (3e-3, 0.01, 1.0),
+        (ModelKind::Lstm, OptimizerKind::Muon) => (8e-3, 0.01, 1.0),
+        (ModelKind::Lstm, OptimizerKind::Sgd) => (3.0, 1.2e-6, 0.25),
+        (_, OptimizerKind::AdamW) => (1e-3, 0.1, 1.0),
+        (_, OptimizerKind::Muon) => (2e-3, 0.1, 1.0),
+        (_, OptimizerKind::Sgd) => (0.3, 1.2e-6, 0.25),
+    }
+}
+
+fn common(optimizer: OptimizerKind) -> Settings {
     let options = TrainOptions::default();
     Settings {
         accumulate: Some(options.accumulate),
-        optimizer: Some(Optimizer::default()),
+        optimizer: Some(optimizer),
+        momentum: optimizer.default_momentum(),
+        average: Some(options.average),
         schedule: Some(options.schedule),
         warmup: Some(options.warmup),
         clip: Some(options.clip),
@@ -55,17 +74,24 @@ fn common() -> Settings {
 /// The defaults for a book and a model that is there: a few passes with a low learning rate, ended when validation no
 /// longer improves. A GPT-2's falls as its width grows, and is 1e-4 for the smallest published one; adapters, which begin
 /// at nothing, take ten times as much (docs/fine-tuning.md).
-pub(super) fn tuning(base: &ModelConfig, adapters: bool) -> Settings {
-    let common =
-        Settings { epochs: Some(4.0), patience: Some(3), weight_decay: Some(0.01), dropout: Some(0.1), ..common() };
+pub(super) fn tuning(base: &ModelConfig, adapters: bool, optimizer: OptimizerKind) -> Settings {
+    let common = Settings {
+        epochs: Some(4.0),
+        patience: Some(3),
+        weight_decay: Some(0.01),
+        dropout: Some(0.1),
+        ..common(optimizer)
+    };
+    // Of SGD's nothing is known here.
+    let lr = |lr| Some(lr).filter(|_| optimizer != OptimizerKind::Sgd);
     match base {
         ModelConfig::Gpt2(shape) => Settings {
             batch: Some(4),
             context: Some(shape.context.min(256)),
-            lr: Some(if adapters { 10.0 } else { 1.0 } * 1e-4 * 768.0 / shape.width as f32),
+            lr: lr(if adapters { 10.0 } else { 1.0 } * 1e-4 * 768.0 / shape.width as f32),
             ..common
         },
-        _ => Settings { batch: Some(32), context: Some(64), lr: Some(1e-3), dropout: Some(0.2), ..common },
+        _ => Settings { batch: Some(32), context: Some(64), lr: lr(1e-3), dropout: Some(0.2), ..common },
     }
 }
 

@@ -23,10 +23,12 @@ pub use data::Data;
 pub use event::Event;
 pub use job::{Job, Plan, Preparing};
 pub use metrics::read_metrics;
-pub use optimizer::{AdamW, global_norm};
+pub use optimizer::{
+    AdamW, Average, Averaging, Muon, Optimizer, OptimizerKind, Sgd, Validations, global_norm, optimizer,
+};
 pub use options::{Length, TrainOptions};
 pub use schedule::Schedule;
-pub use settings::{Optimizer, Precision, SETTINGS, Settings};
+pub use settings::{Precision, SETTINGS, Settings};
 pub use start::{Base, Start};
 pub use trainer::{Outcome, train};
 

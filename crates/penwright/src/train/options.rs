@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Schedule;
+use super::{Averaging, OptimizerKind, Schedule};
 use crate::model::Precision;
 use crate::{Error, Result};
 
@@ -46,6 +46,18 @@ pub struct TrainOptions {
     pub accumulate: usize,
     /// Peak learning rate.
     pub lr: f32,
+    /// The optimizer.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optimizer: OptimizerKind,
+    /// Momentum of Muon or SGD; `None` for the optimizer's default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub momentum: Option<f32>,
+    /// Peak learning rate of Muon's matrices; `None` for that of all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub muon_lr: Option<f32>,
+    /// The average of the weights that is validated and saved in their place.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub average: Averaging,
     /// Form of the learning rate.
     pub schedule: Schedule,
     /// Steps of linear warm-up.
@@ -81,6 +93,11 @@ pub struct TrainOptions {
     pub resume: bool,
 }
 
+/// What is left out of a fingerprint, so that runs that were started before there was a choice can be resumed.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 fn checkpoint_every() -> Duration {
     Duration::from_secs(60)
 }
@@ -93,6 +110,10 @@ impl Default for TrainOptions {
             context: 64,
             accumulate: 1,
             lr: 1e-3,
+            optimizer: OptimizerKind::default(),
+            momentum: None,
+            muon_lr: None,
+            average: Averaging::default(),
             schedule: Schedule::default(),
             warmup: 100,
             weight_decay: 0.1,
@@ -117,6 +138,11 @@ impl TrainOptions {
         (self.batch * self.context * self.accumulate) as u64
     }
 
+    /// The momentum that the optimizer has; zero without.
+    pub(super) fn momentum(&self) -> f32 {
+        self.momentum.or(self.optimizer.default_momentum()).unwrap_or(0.0)
+    }
+
     /// # Errors
     /// When a value cannot work; the sentence names its flag.
     pub(super) fn check(&self) -> Result<()> {
@@ -130,6 +156,7 @@ impl TrainOptions {
                 return Err(Error::setting(name, format!("{value} is not a positive number")));
             }
         }
+        self.check_optimizer()?;
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::setting("dropout", format!("{} is not at least 0 and below 1", self.dropout)));
         }
@@ -142,6 +169,26 @@ impl TrainOptions {
         match self.length {
             Length::Epochs(epochs) if !(epochs > 0.0 && epochs.is_finite()) => {
                 Err(Error::setting("epochs", format!("{epochs} is not a positive number")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_optimizer(&self) -> Result<()> {
+        if let Some(momentum) = self.momentum {
+            if self.optimizer.default_momentum().is_none() {
+                return Err(Error::setting("momentum", format!("is not for {}; leave it out", self.optimizer)));
+            }
+            if !(0.0..1.0).contains(&momentum) {
+                return Err(Error::setting("momentum", format!("{momentum} is not at least 0 and below 1")));
+            }
+        }
+        match self.muon_lr {
+            Some(_) if self.optimizer != OptimizerKind::Muon => {
+                Err(Error::setting("muon-lr", "needs --optimizer muon"))
+            }
+            Some(lr) if !(lr > 0.0 && lr.is_finite()) => {
+                Err(Error::setting("muon-lr", format!("{lr} is not a positive number")))
             }
             _ => Ok(()),
         }

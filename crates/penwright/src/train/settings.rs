@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::defaults::{self, TUNING_EVALS};
-use super::{Length, Schedule, TrainOptions};
+use super::{Averaging, Length, OptimizerKind, Schedule, TrainOptions};
 use crate::corpus::{self, ReadOptions};
 use crate::files::write;
 use crate::model::{self, Gpt2Config, LoraConfig, LstmConfig, ModelKind, NgramConfig};
@@ -17,15 +17,6 @@ use crate::{Error, Result};
 
 /// The name of the settings in a run directory.
 pub const SETTINGS: &str = "penwright.toml";
-
-/// The optimizer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// AdamW (Loshchilov and Hutter 2019).
-    #[default]
-    AdamW,
-}
 
 /// The arithmetic of products in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +108,13 @@ pub struct Settings {
     /// Peak learning rate.
     pub lr: Option<f32>,
     /// The optimizer.
-    pub optimizer: Option<Optimizer>,
+    pub optimizer: Option<OptimizerKind>,
+    /// Momentum of Muon or SGD.
+    pub momentum: Option<f32>,
+    /// Peak learning rate of Muon's matrices.
+    pub muon_lr: Option<f32>,
+    /// The average of the weights that is validated and saved in their place.
+    pub average: Option<Averaging>,
     /// Form of the learning rate.
     pub schedule: Option<Schedule>,
     /// Steps of warm-up.
@@ -178,7 +175,7 @@ impl Settings {
     }
 
     /// These settings where given, else those of `below`. Of budget, steps and epochs the upper side's counts, and
-    /// of the two ways to validate.
+    /// of the two ways to validate; with another optimizer its own settings.
     #[must_use]
     pub fn over(self, mut below: Settings) -> Settings {
         if self.budget.is_some() || self.steps.is_some() || self.epochs.is_some() {
@@ -186,6 +183,9 @@ impl Settings {
         }
         if self.val.is_some() || self.val_fraction.is_some() {
             (below.val, below.val_fraction) = (None, None);
+        }
+        if self.optimizer.is_some() && below.optimizer.is_some() && self.optimizer != below.optimizer {
+            (below.momentum, below.muon_lr) = (None, None);
         }
         macro_rules! over {
             ($($field:ident)*) => {
@@ -197,7 +197,7 @@ impl Settings {
         }
         over!(field keep_wrapping model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
-            layers heads width embed tied order dropout lr optimizer schedule warmup weight_decay clip precision seed
+            layers heads width embed tied order dropout lr optimizer momentum muon_lr average schedule warmup weight_decay clip precision seed
             eval_every sample_every patience checkpoint_every)
     }
 
@@ -249,7 +249,8 @@ impl Settings {
     #[must_use]
     pub fn filled(self) -> Settings {
         let (kind, level) = (self.kind(), self.level());
-        self.over_defaults(kind, level, defaults::of(kind, level))
+        let optimizer = self.optimizer.unwrap_or_default();
+        self.over_defaults(kind, level, defaults::of(kind, level, optimizer))
     }
 
     /// The same for training on a model that is there: its shape counts, and no setting may contradict it.
@@ -272,7 +273,8 @@ impl Settings {
             return Err(Error::setting("vocab-size", problem));
         }
         let kind = shape.kind();
-        let defaults = shape.over(defaults::tuning(base, self.lora.is_some()));
+        let optimizer = self.optimizer.unwrap_or_default();
+        let defaults = shape.over(defaults::tuning(base, self.lora.is_some(), optimizer));
         Ok(self.over_defaults(kind, level, defaults))
     }
 
@@ -300,6 +302,14 @@ impl Settings {
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(Error::setting(flag, "needs --lora RANK"));
             }
+        }
+        if self.lora.is_some() && self.optimizer == Some(OptimizerKind::Muon) {
+            let problem = "muon moves hidden matrices, of which adapters have none; use adamw or sgd";
+            return Err(Error::setting("optimizer", problem));
+        }
+        if self.from.is_some() && self.optimizer == Some(OptimizerKind::Sgd) && self.lr.is_none() {
+            let problem = "has no default for sgd on a model that is there; give one, such as 0.1";
+            return Err(Error::setting("lr", problem));
         }
         if self.from.is_some() {
             return self.train_options().check();
@@ -356,6 +366,10 @@ impl Settings {
             context: self.context.unwrap_or(defaults.context),
             accumulate: self.accumulate.unwrap_or(defaults.accumulate),
             lr: self.lr.unwrap_or(defaults.lr),
+            optimizer: self.optimizer.unwrap_or_default(),
+            momentum: self.momentum,
+            muon_lr: self.muon_lr,
+            average: self.average.unwrap_or_default(),
             schedule: self.schedule.unwrap_or(defaults.schedule),
             warmup: self.warmup.unwrap_or(defaults.warmup),
             weight_decay: self.weight_decay.unwrap_or(defaults.weight_decay),
@@ -389,6 +403,10 @@ mod tests {
         let upper = Settings { budget: Some(Duration::from_secs(90)), lr: Some(2.0), ..Settings::default() };
         let both = upper.over(below);
         assert_eq!((both.steps, both.budget.is_some(), both.lr, both.batch), (None, true, Some(2.0), Some(3)));
+        let below = Settings { momentum: Some(0.9), optimizer: Some(OptimizerKind::Sgd), ..Settings::default() };
+        let upper = |optimizer| Settings { optimizer: Some(optimizer), ..Settings::default() };
+        assert_eq!(upper(OptimizerKind::Sgd).over(below.clone()).momentum, Some(0.9));
+        assert_eq!(upper(OptimizerKind::AdamW).over(below).filled().momentum, None);
     }
 
     #[test]

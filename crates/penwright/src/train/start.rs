@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Settings, TrainOptions};
+use super::optimizer::muon_memory;
+use super::{Averaging, OptimizerKind, Settings, TrainOptions};
 use crate::files::{checksum, create_dir};
 use crate::formats::peft;
 use crate::memory::free_memory;
@@ -205,7 +206,39 @@ impl Start {
     /// Bytes that training takes.
     pub fn memory(&self, options: &TrainOptions) -> u64 {
         let tuning = self.base.as_ref().map(|base| &base.tuning);
-        self.config.memory(options.batch, options.context, tuning, options.checkpoint_activations)
+        let with_adamw = self.config.memory(options.batch, options.context, tuning, options.checkpoint_activations);
+        let trained = 4 * self.num_trained();
+        let moments = match options.optimizer {
+            OptimizerKind::AdamW => 2 * trained,
+            OptimizerKind::Muon => muon_memory(&self.matrices(), self.num_trained(), options.precision),
+            OptimizerKind::Sgd => trained * u64::from(options.momentum() > 0.0),
+        };
+        let average = match options.average {
+            Averaging::Off => 0,
+            _ if self.is_adapting() => trained,
+            _ => 4 * self.config.num_params(),
+        };
+        with_adamw.saturating_sub(2 * trained) + moments + average
+    }
+
+    /// Names and shapes of the layers' matrices that are trained.
+    fn matrices(&self) -> Vec<(String, Vec<usize>)> {
+        let frozen = self.base.as_ref().map_or(0, |base| base.tuning.frozen.layers);
+        match &self.config {
+            ModelConfig::Ngram(_) => Vec::new(),
+            ModelConfig::Gpt2(config) => {
+                let is_frozen = |name: &str| (0..frozen).any(|l| name.starts_with(&format!("transformer.h.{l}.")));
+                config.tensors().into_iter().filter(|(name, shape)| shape.len() == 2 && !is_frozen(name)).collect()
+            }
+            ModelConfig::Lstm(config) => (0..config.layers)
+                .flat_map(|l| {
+                    let inputs = if l == 0 { config.embed } else { config.layer_width(l - 1) };
+                    let width = config.layer_width(l);
+                    let weight = |kind: &str, inputs| (format!("lstm.weight_{kind}_l{l}"), vec![4 * width, inputs]);
+                    [weight("ih", inputs), weight("hh", width)]
+                })
+                .collect(),
+        }
     }
 
     /// # Errors

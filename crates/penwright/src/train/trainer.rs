@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Progress};
 use super::metrics::{Metrics, write_samples};
-use super::{AdamW, Batches, Data, Event, Start, TrainOptions, global_norm};
+use super::{Average, Averaging, Batches, Data, Event, Optimizer, Start, TrainOptions, global_norm, optimizer};
 use crate::formats::peft;
 use crate::generate::{GenerateOptions, Length as TextLength, Sampling, generate};
 use crate::layers::Dropout;
@@ -61,12 +61,18 @@ pub fn train(
     model.checkpoint_activations(options.checkpoint_activations);
     model.set_precision(options.precision);
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
-    let mut optimizer = AdamW::new(model.params());
+    let mut optimizer = optimizer(model.params(), options);
+    let mut average = match options.average {
+        Averaging::Decay(decay) => Some(Average::exponential(model.params().data.to_vec(), decay)),
+        Averaging::Off | Averaging::Triggered => None,
+    };
     let fingerprint = fingerprint(start, options, data);
-    let resumed = if options.resume { checkpoint::load(out, &mut *model, &mut optimizer)? } else { None };
-    let progress = match resumed {
-        Some(progress) if progress.fingerprint == fingerprint => progress,
-        Some(progress) => return Err(differs(out, &progress.fingerprint, &fingerprint)),
+    let saved = if options.resume { checkpoint::read(out)? } else { None };
+    let progress = match saved {
+        Some(saved) if saved.progress.fingerprint == fingerprint => {
+            saved.restore(out, &mut *model, &mut *optimizer, &mut average)?
+        }
+        Some(saved) => return Err(differs(out, &saved.progress.fingerprint, &fingerprint)),
         None => {
             forget(out)?;
             start.create(out)?;
@@ -79,6 +85,7 @@ pub fn train(
         start,
         model,
         optimizer,
+        average,
         grads,
         batches,
         options,
@@ -159,6 +166,8 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
         step: 0,
         best: None,
         since_best: 0,
+        validations: Default::default(),
+        averaged: None,
         elapsed: 0.0,
         validating: 0.0,
         losses: (0.0, 0),
@@ -170,7 +179,9 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
 pub(super) struct Trainer<'a> {
     start: &'a Start,
     model: Box<dyn Trainable>,
-    optimizer: AdamW,
+    optimizer: Box<dyn Optimizer>,
+    /// What is validated and saved in place of the weights.
+    average: Option<Average>,
     grads: Vec<f32>,
     batches: Batches<'a>,
     pub(super) options: &'a TrainOptions,
@@ -258,7 +269,7 @@ impl Trainer<'_> {
     /// A run that is stopped before its first validation still leaves a model to write with.
     fn keep_for_later(&mut self) -> Result<()> {
         if self.progress.best.is_none() {
-            self.start.save(&self.out, self.model.params())?;
+            self.averaged(|trainer| trainer.start.save(&trainer.out, trainer.model.params()))?;
         }
         self.checkpoint()
     }
@@ -266,7 +277,8 @@ impl Trainer<'_> {
     fn checkpoint(&mut self) -> Result<()> {
         self.progress.elapsed = self.elapsed();
         self.progress.metrics = self.metrics.length();
-        checkpoint::save(&self.out, &*self.model, &self.optimizer, &self.progress)
+        self.progress.averaged = self.average.as_ref().map(Average::steps);
+        checkpoint::save(&self.out, &*self.model, &*self.optimizer, self.average.as_ref(), &self.progress)
     }
 
     fn emit(&mut self, event: Event) -> Result<()> {
@@ -306,6 +318,9 @@ impl Trainer<'_> {
         let lr = self.learning_rate();
         let scale = if norm > options.clip { options.clip / norm } else { 1.0 } / parts;
         self.optimizer.update(&mut self.model.params_mut().data, &self.grads, scale, lr, options.weight_decay);
+        if let Some(average) = &mut self.average {
+            average.update(&self.model.params().data);
+        }
         self.progress.step += 1;
         self.progress.losses = (self.progress.losses.0 + loss, self.progress.losses.1 + 1);
         if self.progress.step.is_multiple_of(REPORT) { self.report(lr, norm) } else { Ok(()) }
@@ -336,8 +351,32 @@ impl Trainer<'_> {
         })
     }
 
-    /// Scores the whole validation text and keeps the weights when they are the best so far.
+    /// Calls `f` with the average, where there is one, in the place of the weights.
+    fn averaged<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        self.exchange();
+        let result = f(self);
+        self.exchange();
+        result
+    }
+
+    fn exchange(&mut self) {
+        if let Some(average) = &mut self.average {
+            std::mem::swap(&mut average.values, &mut self.model.params_mut().data);
+        }
+    }
+
+    /// Scores the whole validation text and keeps the weights, or their average, when they are the best so far.
     fn evaluate(&mut self) -> Result<()> {
+        let val_loss = self.averaged(Self::validate)?;
+        self.relay();
+        if self.options.average == Averaging::Triggered && self.average.is_none() {
+            let triggered = self.progress.validations.triggers(val_loss);
+            self.average = triggered.then(|| Average::even(self.model.params().data.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn validate(&mut self) -> Result<f64> {
         let before = self.elapsed();
         let val_loss = self.model.validate(&self.data.val)?;
         let bits = self.data.val_bits(val_loss);
@@ -353,8 +392,7 @@ impl Trainer<'_> {
         }
         self.progress.validating += self.elapsed() - before;
         self.emit(Event::Eval { step, elapsed_s: self.elapsed(), val_loss, val_bits_per_char: bits })?;
-        self.relay();
-        Ok(())
+        Ok(val_loss)
     }
 
     fn sample(&mut self) -> Result<()> {
@@ -370,7 +408,9 @@ impl Trainer<'_> {
         let sampling = Sampling { seed: self.options.seed, ..Sampling::default() };
         let options = GenerateOptions { length: TextLength::Tokens(SAMPLE), sampling, ..GenerateOptions::default() };
         let go_on = &mut |_: usize, _: &str| std::ops::ControlFlow::Continue(());
-        let written = generate(&self.model.snapshot(), &self.start.tokenizer, "", &options, go_on)?;
+        let snapshot = self.averaged(|trainer| trainer.model.snapshot());
+        let written = generate(&snapshot, &self.start.tokenizer, "", &options, go_on)?;
+        drop(snapshot);
         self.progress.validating += self.elapsed() - before;
         let text = written.samples.into_iter().map(|sample| sample.text).collect();
         self.emit(Event::Sample { step: self.progress.step, text })
