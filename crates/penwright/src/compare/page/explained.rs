@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::{cell, key, section};
-use crate::compare::format::{count, duration, si};
+use super::key;
 use crate::compare::{Comparison, SampleLength};
+use crate::page::format::{count, duration, si};
+use crate::page::{cell, section};
 
 pub(super) fn measures(comparison: &Comparison) -> Markup {
     let guess = comparison.ranking().first().map_or(2.0, |&best| comparison.models[best].bits_per_char);

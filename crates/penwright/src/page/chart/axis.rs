@@ -1,6 +1,6 @@
 //! Axes: from values to places, and ticks at round values.
 
-use crate::compare::format::{duration, si, significant};
+use crate::page::format::{duration, si, significant};
 
 /// How values lie along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
