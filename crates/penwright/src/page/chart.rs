@@ -80,6 +80,8 @@ pub struct LineChart {
 /// One drawing of a chart: sizes in units of the drawing.
 struct Canvas {
     class: &'static str,
+    /// Room at the left for the ticks.
+    left: f64,
     width: f64,
     height: f64,
     /// Room at the right for the names of the lines.
@@ -89,16 +91,21 @@ struct Canvas {
 
 const TOP: f64 = 30.0;
 const LEFT: f64 = 38.0;
+/// About the width of a letter.
+const LETTER: f64 = 7.4;
 const BOTTOM: f64 = 44.0;
 
 impl Canvas {
-    const FULL: Canvas = Canvas { class: "chart wide", width: 1090.0, height: 400.0, names: 132.0, ticks: 8 };
-    const WIDE: Canvas = Canvas { class: "chart wide", width: 540.0, height: 330.0, names: 118.0, ticks: 5 };
-    const NARROW: Canvas = Canvas { class: "chart narrow", width: 340.0, height: 280.0, names: 26.0, ticks: 3 };
-    const SMALL: Canvas = Canvas { class: "chart", width: 340.0, height: 210.0, names: 26.0, ticks: 3 };
+    const FULL: Canvas =
+        Canvas { class: "chart wide", left: LEFT, width: 1090.0, height: 400.0, names: 132.0, ticks: 8 };
+    const WIDE: Canvas =
+        Canvas { class: "chart wide", left: LEFT, width: 540.0, height: 330.0, names: 118.0, ticks: 5 };
+    const NARROW: Canvas =
+        Canvas { class: "chart narrow", left: LEFT, width: 340.0, height: 280.0, names: 26.0, ticks: 3 };
+    const SMALL: Canvas = Canvas { class: "chart", left: LEFT, width: 340.0, height: 210.0, names: 26.0, ticks: 3 };
 
     fn x(&self, place: f64) -> f64 {
-        LEFT + place * (self.width - LEFT - self.names)
+        self.left + place * (self.width - self.left - self.names)
     }
 
     fn y(&self, place: f64) -> f64 {
@@ -168,11 +175,15 @@ impl LineChart {
     fn drawing(&self, canvas: &Canvas) -> Markup {
         let points = || self.series.iter().flat_map(|s| &s.points);
         let levels = self.levels.iter().map(|(_, _, y)| *y);
-        let y = Axis::over(points().map(|p| p.1).chain(levels), Scale::Linear, self.y.1, 5);
+        // A small chart shows how much a value changes beside its size: from zero.
+        let (zero, ticks) = if self.size == Size::Small { (Some(0.0), 3) } else { (None, 5) };
+        let y = Axis::over(points().map(|p| p.1).chain(levels).chain(zero), Scale::Linear, self.y.1, ticks);
         // Levels alone still need some width.
         let x = Axis::over(points().map(|p| p.0), self.x_scale, self.x.1, canvas.ticks)
             .or_else(|| Axis::over([0.0, 1.0].into_iter(), Scale::Linear, self.x.1, 1));
         let (Some(x), Some(y)) = (x, y) else { return html! { p.note { "There are no measurements to draw." } } };
+        let longest = y.ticks.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
+        let canvas = &Canvas { left: LEFT.max(LETTER * longest as f64 + 10.0), ..*canvas };
         let at = |(a, b): &(f64, f64)| Some((canvas.x(x.place(*a)?), canvas.y(y.place(*b)?)));
         let lines: Vec<(&Series, Vec<(f64, f64)>)> =
             self.series.iter().map(|s| (s, s.points.iter().filter_map(at).collect())).collect();
@@ -184,7 +195,7 @@ impl LineChart {
                     @for (value, text) in &y.ticks {
                         @let place = canvas.y(y.place(*value).unwrap_or(0.0));
                         path d=(format!("M{:.1} {place:.1}H{:.1}", canvas.x(0.0), canvas.x(1.0))) {}
-                        text x=(LEFT - 7.0) y=(format!("{:.1}", place + 4.0)) text-anchor="end" { (text) }
+                        text x=(canvas.left - 7.0) y=(format!("{:.1}", place + 4.0)) text-anchor="end" { (text) }
                     }
                     @for (value, text) in &x.ticks {
                         @let place = format!("{:.1}", canvas.x(x.place(*value).unwrap_or(0.0)));
@@ -205,7 +216,7 @@ impl LineChart {
                         @if series.has_marks() { @for (a, b) in thinned(points, MARKS) { (marker(series.style, a, b)) } }
                     }
                 }
-                @for callout in &self.callouts { @if let Some(place) = at(&callout.at) { (callout.drawn(canvas, place)) } }
+                @for callout in &self.callouts { @if let Some(place) = at(&callout.at) { (callout.drawn(canvas, place, &lines)) } }
                 @if canvas.names > 50.0 { (self.names(canvas, &lines, &levels)) }
             }
         }
@@ -303,11 +314,21 @@ impl Series {
 }
 
 impl Callout {
-    /// A ring around the place and, where there is room, the words beside it.
-    fn drawn(&self, canvas: &Canvas, (x, y): (f64, f64)) -> Markup {
-        // Below the line, where a falling curve leaves room, unless the axis is too near.
-        let below = canvas.y(0.0) - y > 34.0;
-        let (text, anchor) = (if below { y + 26.0 } else { y - 14.0 }, if x > canvas.x(0.6) { "end" } else { "start" });
+    /// A ring around the place and, where there is room, the words above or below it, where fewer lines pass.
+    fn drawn(&self, canvas: &Canvas, (x, y): (f64, f64), lines: &[(&Series, Vec<(f64, f64)>)]) -> Markup {
+        let anchor = if x > canvas.x(0.6) { "end" } else { "start" };
+        let wide = LETTER * self.text.chars().count() as f64;
+        let from = if anchor == "end" { x - wide } else { x };
+        // Of twelve places along the words, how many have a line within the height of a letter.
+        let crossed = |text: f64| {
+            let places = (0..=12).map(|i| from + wide * f64::from(i) / 12.0);
+            let near =
+                |x: f64| lines.iter().filter_map(|(_, line)| height(line, x)).any(|y| (text - 5.0 - y).abs() < 11.0);
+            places.filter(|x| near(*x)).count()
+        };
+        let (above, below) = (y - 16.0, y + 28.0);
+        let fits = below < canvas.y(0.0) - 4.0;
+        let text = if fits && crossed(below) <= crossed(above) { below } else { above };
         html! {
             g class=(class(self.style)) {
                 circle.ring cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r="7" {}
@@ -377,6 +398,12 @@ impl BarChart {
 pub fn class(style: usize) -> String {
     let dashed = if style >= STYLES { " dashed" } else { "" };
     format!("s{}{dashed}", style % STYLES)
+}
+
+/// How high a line stands at a place between its points.
+fn height(line: &[(f64, f64)], x: f64) -> Option<f64> {
+    let pair = line.windows(2).find(|pair| pair[0].0 <= x && x <= pair[1].0 && pair[0].0 < pair[1].0)?;
+    Some(pair[0].1 + (pair[1].1 - pair[0].1) * (x - pair[0].0) / (pair[1].0 - pair[0].0))
 }
 
 fn path(points: &[(f64, f64)]) -> String {

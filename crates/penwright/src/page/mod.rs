@@ -43,7 +43,10 @@ impl Page<'_> {
                     (self.header)
                     main id="main" { (self.main) }
                     footer {
-                        p { "Made by Penwright " (env!("CARGO_PKG_VERSION")) ". This page stands alone: it loads nothing from anywhere." }
+                        p {
+                            "Made by Penwright " (env!("CARGO_PKG_VERSION"))
+                            ". This page stands alone: it loads nothing from anywhere."
+                        }
                     }
                     @if let Some(script) = self.script { script { (PreEscaped(script)) } }
                 }
@@ -62,6 +65,12 @@ pub(crate) fn section(id: &str, heading: &str, intro: &str, content: Markup) -> 
             (content)
         }
     }
+}
+
+/// What the measures of a page mean, for those who meet them for the first time: terms and definitions.
+pub(crate) fn glossary(entries: Markup) -> Markup {
+    let intro = "For readers who meet them for the first time.";
+    section("measures", "What the measures mean", intro, html! { dl.glossary { (entries) } })
 }
 
 /// A value, or a dash that is read as words.

@@ -93,7 +93,8 @@ impl Case<'_> {
             return None;
         }
         let text = format!(
-            "Make learning by heart harder: dropout of {next} instead of {now} switches off that share of the model, another at each step."
+            "Make learning by heart harder: dropout of {next} instead of {now} switches off that share of the model, \
+             another at each step."
         );
         self.step(text, self.again(&format!("--dropout {next}"), "dropout"))
     }
@@ -120,7 +121,8 @@ impl Case<'_> {
         if self.verdict.params_per_token < 1.0 || self.settings.from.is_some() {
             return None;
         }
-        let flags = self.width(|width| width / 2)?;
+        let parts = if self.verdict.params_per_token > 16.0 { 4 } else { 2 };
+        let flags = self.width(|width| width / parts)?;
         self.step(
             "Take a smaller model, which cannot hold the text by heart and is faster.",
             self.again(&flags, "smaller"),
@@ -144,7 +146,9 @@ impl Case<'_> {
     }
 
     fn more_text(&self) -> Option<Advice> {
-        self.step("Give it more text of the same kind: other books of the author, the genre or the time. Nothing else helps as much.", None)
+        let text = "Give it more text of the same kind: other books of the author, the genre or the time. Nothing else \
+                    helps as much.";
+        self.step(text, None)
     }
 
     fn fine_tune(&self) -> Option<Advice> {
@@ -158,7 +162,8 @@ impl Case<'_> {
     }
 
     fn neural(&self) -> Option<Advice> {
-        let text = "Train a model that generalises, and compare: an LSTM or a GPT-2 predicts better than counts do.";
+        let text = "Train a model that generalises, and compare: given some minutes, an LSTM or a GPT-2 predicts \
+                    better than counts do.";
         let texts = self.texts()?;
         let out = word(&format!("{}-lstm", self.run));
         self.step(text, Some(format!("penwright train {texts} --model lstm --budget 5m --out {out}")))

@@ -13,7 +13,7 @@ fn overfitting() -> Record {
 #[test]
 fn the_page_holds_everything_and_asks_no_other_host() {
     let dir = tempfile::tempdir().unwrap();
-    let run = dir.path().join("<b>run</b>");
+    let run = dir.path().join("<b>run");
     let settings = Settings { text: vec!["a <book>.txt".into()], ..Settings::default() }.filled();
     std::fs::create_dir(&run).unwrap();
     settings.save(&run).unwrap();

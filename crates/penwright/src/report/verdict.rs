@@ -16,7 +16,7 @@ pub const SHARP_RISE: f64 = 0.05;
 /// Still improving: the second half of the time lowered the loss by at least this share.
 pub const FALL: f64 = 0.02;
 /// Too small a model: at the best point the training loss is less than this share below the validation loss …
-pub const GAP: f64 = 0.05;
+pub const GAP: f64 = 0.12;
 /// … after the text was read so many times at least.
 pub const READ: f64 = 2.0;
 /// A text of fewer characters is called small: some fifty pages.

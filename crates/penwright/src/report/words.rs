@@ -1,7 +1,7 @@
 //! The verdict in plain words.
 
 use super::record::{Ending, Record, Validation};
-use super::verdict::{Finding, Verdict};
+use super::verdict::{Finding, GAP, Verdict};
 use crate::page::format::{count, duration, percent, significant};
 
 /// Characters of a printed page.
@@ -159,8 +159,9 @@ impl Verdict {
             e if e < 0.995 => format!("{} of it were read", percent(e)),
             _ => format!("it was read {}", self.readings()),
         };
+        let by_heart = self.is_overfitting() || (self.finding == Finding::Converged && self.gap >= Some(GAP));
         let params = match self.params_per_token {
-            ratio if ratio >= 1.0 => {
+            ratio if ratio >= 1.0 && by_heart => {
                 format!(
                     " The model has {} parameters for each token of it, enough to learn it by heart.",
                     significant(ratio)

@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
-use crate::page::format::{count, duration, percent, si};
+use crate::page::format::{count, duration, percent, short_names, si};
 use crate::page::section as page_section;
 use crate::report::Report;
+use crate::tokenizer::Level;
 use crate::train::Settings;
 
 pub(super) fn section(report: &Report) -> Markup {
@@ -45,7 +46,8 @@ fn known(rows: impl IntoIterator<Item = (&'static str, Option<String>)>) -> Rows
 
 fn text(report: &Report) -> Rows {
     let (record, settings) = (&report.record, &report.settings);
-    let names: Vec<String> = settings.text.iter().map(|path| path.display().to_string()).collect();
+    let paths: Vec<String> = settings.text.iter().map(|path| path.display().to_string()).collect();
+    let names = short_names(&paths.iter().map(String::as_str).collect::<Vec<_>>());
     let names = match names.len() {
         0 => None,
         1..=3 => Some(names.join(", ")),
@@ -61,16 +63,36 @@ fn text(report: &Report) -> Rows {
         ("Held out", held_out),
         ("Tokens to train on", Some(count(record.plan.train_tokens))),
         ("Tokens to validate on", Some(count(record.plan.val_tokens))),
-        ("A token is", settings.level.map(|level| level.to_string())),
+        ("A token is", settings.level.map(unit)),
         ("Characters a token", chars.map(|chars| format!("{chars:.2}"))),
     ])
+}
+
+/// What a token of a level is.
+fn unit(level: Level) -> String {
+    match level {
+        Level::Char => "a character",
+        Level::Word => "a word",
+        Level::Bpe | Level::Gpt2 => "a piece of a word",
+    }
+    .into()
+}
+
+/// The name of a family as people write it.
+fn family(name: &str) -> &str {
+    match name {
+        "ngram" => "n-gram",
+        "lstm" => "LSTM",
+        "gpt2" => "GPT-2",
+        other => other,
+    }
 }
 
 fn model(report: &Report) -> Rows {
     let (plan, settings) = (&report.record.plan, &report.settings);
     let number = |value: Option<usize>| value.map(|n| count(n as u64));
     known([
-        ("Family", Some(plan.model.clone())),
+        ("Family", Some(family(&plan.model).into())),
         ("Begun from", settings.from.clone()),
         ("Layers", number(settings.layers)),
         ("Heads", number(settings.heads)),

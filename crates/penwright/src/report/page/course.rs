@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use crate::page::chart::{Callout, LineChart, Measure, Scale, Series, Size};
-use crate::page::format::{NONE, count, duration, significant};
-use crate::page::section;
+use crate::page::format::{count, duration, significant};
+use crate::page::{cell, section};
 use crate::report::{Record, Report, Steps};
 
 /// Places of a drawn line at most: what is noisier is drawn as means.
@@ -37,7 +37,8 @@ pub(super) fn curves(report: &Report) -> Markup {
             }
         }
         @if !record.resumed.is_empty() {
-            p.note { "Resumed at step " (record.resumed.iter().map(|step| count(*step)).collect::<Vec<_>>().join(", ")) "." }
+            @let steps: Vec<String> = record.resumed.iter().map(|step| count(*step)).collect();
+            p.note { "Resumed at step " (steps.join(", ")) "." }
         }
     };
     section("course", "How it learned", intro, content)
@@ -132,8 +133,11 @@ fn table(record: &Record) -> Markup {
                                 tr {
                                     th scope="row" { (duration(v.seconds)) }
                                     td { (count(v.step)) }
-                                    td { (training(before, v.seconds).map_or(NONE.into(), |loss| format!("{loss:.4}"))) }
-                                    td.best[best == Some(v.step)] { (format!("{:.4}", v.loss)) @if best == Some(v.step) { span.hidden { " (best)" } } }
+                                    td { (cell(training(before, v.seconds).map(|loss| format!("{loss:.4}")))) }
+                                    td.best[best == Some(v.step)] {
+                                        (format!("{:.4}", v.loss))
+                                        @if best == Some(v.step) { span.hidden { " (best)" } }
+                                    }
                                     td { (format!("{:.4}", v.bits_per_char)) }
                                 }
                             }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use crate::page::format::{count, percent, significant};
-use crate::page::{cell, section};
+use crate::page::{cell, glossary, section};
 use crate::report::{AFTER_BEST, CLIMB, FALL, Finding, GAP, READ, RISE, Report, SHARP_RISE, SMALL_TEXT};
 
 /// A measure of the verdict: its name, what it was, and which value means what.
@@ -19,7 +19,11 @@ pub(super) fn rules(report: &Report) -> Markup {
     let rules: [Rule; 7] = [
         (
             "Rise of the validation loss since its best",
-            verdict.rise.map(|rise| format!("{}, {} validations later", signed(rise), verdict.after_best)),
+            verdict.rise.map(|rise| match verdict.after_best {
+                0 => "none, the last is the best".into(),
+                1 => format!("{}, one validation later", signed(rise)),
+                n => format!("{}, {n} validations later", signed(rise)),
+            }),
             format!(
                 "Overfitting from {} after {AFTER_BEST} validations or more, from {} after one, while training falls and \
                  the text was read more than once.",
@@ -62,8 +66,14 @@ pub(super) fn rules(report: &Report) -> Markup {
     let content = html! {
         div.scroll tabindex="0" role="region" aria-label="The measures behind the verdict" {
             table.rules {
-                thead { tr { th scope="col" { "measure" } th scope="col" { "this run" } th scope="col" { "what it decides" } } }
-                tbody { @for (name, value, rule) in rules { tr { th scope="row" { (name) } td { (cell(value)) } td { (rule) } } } }
+                thead {
+                    tr { th scope="col" { "measure" } th scope="col" { "this run" } th scope="col" { "what it decides" } }
+                }
+                tbody {
+                    @for (name, value, rule) in rules {
+                        tr { th scope="row" { (name) } td { (cell(value)) } td { (rule) } }
+                    }
+                }
             }
         }
     };
@@ -71,28 +81,33 @@ pub(super) fn rules(report: &Report) -> Markup {
 }
 
 pub(super) fn measures() -> Markup {
-    section(
-        "measures",
-        "What the measures mean",
-        "For readers who meet them for the first time.",
-        html! {
-            dl.glossary {
-                dt { "Loss" }
-                dd {
-                    "How surprised the model is by the token that comes next, on average: −ln of the probability it had given to it, in nats. "
-                    "A loss of 0 would be certainty. The training loss is measured on the text it learns from, the validation loss on text kept from it."
-                }
-                dt { "Bits per character" }
-                dd { "The same surprise, counted for each character instead of each token and in bits: the one scale on which models with different tokens compare." }
-                dt { "Perplexity" }
-                dd { "Between how many equally likely tokens the model hesitates on average: e to the loss." }
-                dt { "Learning rate" }
-                dd { "How large a step the parameters take along the gradient. It rises during the warm-up and falls towards the end." }
-                dt { "Gradient norm" }
-                dd { "How strongly the loss pulls at the parameters. Single peaks are clipped; one that grows and grows announces divergence." }
-                dt { "Overfitting" }
-                dd { "Learning the text by heart instead of its language: the training loss falls, the validation loss rises." }
-            }
-        },
-    )
+    glossary(html! {
+        dt { "Loss" }
+        dd {
+            "How surprised the model is by the token that comes next, on average: −ln of the probability it had given to "
+            "it, in nats. A loss of 0 would be certainty. The training loss is measured on the text it learns from, the "
+            "validation loss on text kept from it."
+        }
+        dt { "Bits per character" }
+        dd {
+            "The same surprise, counted for each character instead of each token and in bits: the one scale on which "
+            "models with different tokens compare."
+        }
+        dt { "Perplexity" }
+        dd { "Between how many equally likely tokens the model hesitates on average: e to the loss." }
+        dt { "Learning rate" }
+        dd {
+            "How large a step the parameters take along the gradient. It rises during the warm-up and falls towards the "
+            "end."
+        }
+        dt { "Gradient norm" }
+        dd {
+            "How strongly the loss pulls at the parameters. Single peaks are clipped; one that grows and grows announces "
+            "divergence."
+        }
+        dt { "Overfitting" }
+        dd {
+            "Learning the text by heart instead of its language: the training loss falls, the validation loss rises."
+        }
+    })
 }

@@ -34,7 +34,11 @@ fn header(report: &Report, title: &str) -> Markup {
             p.brand { span { "Penwright" } " " (title) }
             h1 { (report.headline) }
             p.lede { (report.explanation.join(" ")) }
-            dl.tiles { @for (label, value, more) in tiles(report) { div { dt { (label) } dd { strong { (value) } span { (more) } } } } }
+            dl.tiles {
+                @for (label, value, more) in tiles(report) {
+                    div { dt { (label) } dd { strong { (value) } span { (more) } } }
+                }
+            }
         }
     }
 }
@@ -48,7 +52,7 @@ fn tiles(report: &Report) -> Vec<(&'static str, String, String)> {
             true => format!("perplexity {} a token", significant(best.loss.exp())),
             false => format!("loss {:.4}, after {}", best.loss, duration(best.seconds)),
         };
-        tiles.push(("Best validation", format!("{:.3} bits a character", best.bits_per_char), when));
+        tiles.push(("Bits a character, at best", format!("{:.3}", best.bits_per_char), when));
     }
     let (steps, tokens, seconds) = record.done;
     let of =
@@ -78,7 +82,10 @@ fn next(report: &Report) -> Markup {
             h2 id="next-heading" { "What to do next" }
             ol.steps {
                 @for step in &report.next {
-                    li { p { (step.text) } @if let Some(command) = &step.command { pre tabindex="0" { code { (command) } } } }
+                    li {
+                        p { (step.text) }
+                        @if let Some(command) = &step.command { pre tabindex="0" { code { (command) } } }
+                    }
                 }
             }
         }

@@ -31,14 +31,23 @@ pub(super) fn section(report: &Report) -> Markup {
                     h3 {
                         (duration(sample.seconds))
                         @if best == Some(sample.step) { span.badge { "best" } }
-                        small { "step " (count(sample.step)) @if let Some((loss, bits)) = sample.validation { ", loss " (format!("{loss:.3}")) ", " (format!("{bits:.2}")) " bits a character" } }
+                        small { (measured(sample)) }
                     }
-                    p.prose lang="" { @if sample.text.trim().is_empty() { i { "It ended the text at once." } } @else { (sample.text.trim()) } }
+                    p.prose lang="" {
+                        @if sample.text.trim().is_empty() { i { "It ended the text at once." } }
+                        @else { (sample.text.trim()) }
+                    }
                 }
             }
         }
     };
     page_section("samples", "What it wrote", &intro, content)
+}
+
+/// The step, and the validation at it.
+fn measured(sample: &Sample) -> String {
+    let validation = sample.validation.map(|(loss, bits)| format!(", loss {loss:.3}, {bits:.2} bits a character"));
+    format!("step {}{}", count(sample.step), validation.unwrap_or_default())
 }
 
 /// The first, the last and some between, closer together early on, where more changes.
