@@ -61,13 +61,13 @@ impl Case<'_> {
 
     fn longer(&self) -> Option<Advice> {
         let twice = match (self.settings.budget, self.settings.epochs, self.settings.steps) {
-            (Some(budget), _, _) => format!("--budget {}", crate::duration::format(budget * 2)),
+            (Some(budget), _, _) => format!("--budget {}", crate::duration::format(budget.saturating_mul(2))),
             (_, Some(epochs), _) => format!("--epochs {}", epochs * 2.0),
-            (_, _, Some(steps)) => format!("--steps {}", steps * 2),
-            _ => format!("--steps {}", (self.record.done.0 * 2).max(1)),
+            (_, _, Some(steps)) => format!("--steps {}", steps.saturating_mul(2)),
+            _ => format!("--steps {}", self.record.done.0.saturating_mul(2).max(1)),
         };
-        let text = "Train longer. The learning rate falls towards the end of a run, so begin a new one of twice the length \
-                    rather than going on with this one.";
+        let text = "Train longer. The learning rate falls towards the end of a run, so begin a new one of twice the \
+                    length rather than going on with this one.";
         self.step(text, self.again(&twice, "longer"))
     }
 
@@ -81,7 +81,8 @@ impl Case<'_> {
 
     fn gentler(&self) -> Option<Advice> {
         let lr = self.settings.lr.map_or("--lr 3e-4".into(), |lr| format!("--lr {:e}", rounded(lr / 3.0)));
-        let warmup = self.settings.warmup.map_or(String::new(), |n| format!(" --warmup {}", (2 * n).max(100)));
+        let warmup =
+            self.settings.warmup.map_or(String::new(), |n| format!(" --warmup {}", n.saturating_mul(2).max(100)));
         let text = "Take smaller steps: a third of the learning rate, and a longer warm-up.";
         self.step(text, self.again(&format!("{lr}{warmup}"), "gentler"))
     }
@@ -112,8 +113,8 @@ impl Case<'_> {
             }
             None => format!("--steps {steps}"),
         };
-        let text = "Stop in time: a run planned to end at this one's best point has its learning rate lowered by then, which \
-                    this one had not, and ends a little better.";
+        let text = "Stop in time: a run planned to end at this one's best point has its learning rate lowered by \
+                    then, which this one had not, and ends a little better.";
         self.step(text, self.again(&length, "shorter"))
     }
 
@@ -133,7 +134,7 @@ impl Case<'_> {
         if self.settings.from.is_some() {
             return None;
         }
-        let flags = self.width(|width| width * 2)?;
+        let flags = self.width(|width| width.saturating_mul(2))?;
         let text = "Take a larger model: twice the width has about four times the parameters, and needs more time.";
         self.step(text, self.again(&flags, "larger"))
     }

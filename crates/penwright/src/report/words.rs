@@ -89,8 +89,9 @@ impl Verdict {
         let Some(best) = best else { return Vec::new() };
         vec![
             format!(
-                "The validation loss was lowest after {} ({} nats a token, {:.2} bits per character) and has risen by {} \
-                 since, while the training loss kept falling: the model learns the text by heart instead of its language.",
+                "The validation loss was lowest after {} ({} nats a token, {:.2} bits per character) and has risen \
+                 by {} since, while the training loss kept falling: the model learns the text by heart instead of \
+                 its language.",
                 duration(best.seconds),
                 significant(best.loss),
                 best.bits_per_char,
@@ -124,8 +125,8 @@ impl Verdict {
     fn gap_sentence(&self) -> String {
         match self.gap {
             Some(gap) if gap > 0.0 => format!(
-                "At the best point the training loss is {} below the validation loss: so much of what it knows holds for \
-                 the text it has read alone.",
+                "At the best point the training loss is {} below the validation loss: so much of what it knows holds \
+                 for the text it has read alone.",
                 percent(gap)
             ),
             _ => String::new(),

@@ -22,8 +22,9 @@ pub(super) fn curves(report: &Report) -> Markup {
     if record.steps.is_empty() && record.validations.len() < 2 {
         return html! {};
     }
-    let intro = "Training loss is measured on what the model learns from, validation loss on text kept from it. Lower is \
-                 better. Where validation turns upwards while training goes on falling, the model learns by heart.";
+    let intro = "Training loss is measured on what the model learns from, validation loss on text kept from it. \
+                 Lower is better. Where validation turns upwards while training goes on falling, the model learns by \
+                 heart.";
     let small = [
         ("Learning rate", "learning rate", Measure::Number, means(record, |s| Some(s.lr))),
         ("Gradient norm", "norm before clipping", Measure::Number, means(record, |s| Some(s.grad_norm))),

@@ -25,8 +25,8 @@ pub(super) fn rules(report: &Report) -> Markup {
                 n => format!("{}, {n} validations later", signed(rise)),
             }),
             format!(
-                "Overfitting from {} after {AFTER_BEST} validations or more, from {} after one, while training falls and \
-                 the text was read more than once.",
+                "Overfitting from {} after {AFTER_BEST} validations or more, from {} after one, while training falls \
+                 and the text was read more than once.",
                 whole(RISE),
                 whole(SHARP_RISE)
             ),
@@ -40,7 +40,8 @@ pub(super) fn rules(report: &Report) -> Markup {
             "Training loss below validation loss, at the best point",
             verdict.gap.map(signed),
             format!(
-                "At rest and below {} with fewer parameters than tokens, after {READ} readings: the model is too small.",
+                "At rest and below {} with fewer parameters than tokens, after {READ} readings: the \
+                 model is too small.",
                 whole(GAP)
             ),
         ),
@@ -67,7 +68,10 @@ pub(super) fn rules(report: &Report) -> Markup {
         div.scroll tabindex="0" role="region" aria-label="The measures behind the verdict" {
             table.rules {
                 thead {
-                    tr { th scope="col" { "measure" } th scope="col" { "this run" } th scope="col" { "what it decides" } }
+                    tr {
+                        th scope="col" { "measure" } th scope="col" { "this run" }
+                        th scope="col" { "what it decides" }
+                    }
                 }
                 tbody {
                     @for (name, value, rule) in rules {
@@ -84,9 +88,9 @@ pub(super) fn measures() -> Markup {
     glossary(html! {
         dt { "Loss" }
         dd {
-            "How surprised the model is by the token that comes next, on average: −ln of the probability it had given to "
-            "it, in nats. A loss of 0 would be certainty. The training loss is measured on the text it learns from, the "
-            "validation loss on text kept from it."
+            "How surprised the model is by the token that comes next, on average: −ln of the probability it had given "
+            "to it, in nats. A loss of 0 would be certainty. The training loss is measured on the text it learns from, "
+            "the validation loss on text kept from it."
         }
         dt { "Bits per character" }
         dd {
@@ -97,13 +101,13 @@ pub(super) fn measures() -> Markup {
         dd { "Between how many equally likely tokens the model hesitates on average: e to the loss." }
         dt { "Learning rate" }
         dd {
-            "How large a step the parameters take along the gradient. It rises during the warm-up and falls towards the "
-            "end."
+            "How large a step the parameters take along the gradient. It rises during the warm-up and falls towards "
+            "the end."
         }
         dt { "Gradient norm" }
         dd {
-            "How strongly the loss pulls at the parameters. Single peaks are clipped; one that grows and grows announces "
-            "divergence."
+            "How strongly the loss pulls at the parameters. Single peaks are clipped; one that grows and grows "
+            "announces divergence."
         }
         dt { "Overfitting" }
         dd {

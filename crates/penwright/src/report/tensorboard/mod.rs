@@ -1,10 +1,10 @@
 //! Event files for TensorBoard, `events.out.tfevents.…`: the losses, learning rate, gradient norm and speed as scalars,
 //! the samples as text.
 //!
-//! Each start of a training writes a file of its own, as TensorFlow's writers do. A resumed run begins it with a session
-//! start at the step after its checkpoint, at which TensorBoard drops what files before it hold from that step on: what
-//! a killed run had written past its checkpoint is shown once, as the resumed run repeats it. Nothing that is being
-//! watched is ever written over or cut.
+//! Each start of a training writes a file of its own, as TensorFlow's writers do. A resumed run begins it with a
+//! session start at the step after its checkpoint, at which TensorBoard drops what files before it hold from that step
+//! on: what a killed run had written past its checkpoint is shown once, as the resumed run repeats it. Nothing that is
+//! being watched is ever written over or cut.
 
 mod proto;
 mod wire;
@@ -79,8 +79,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Begins a file in a run directory, of a run that goes on from the step `resumed_at` after so many seconds; both are
-    /// 0 for a new one.
+    /// Begins a file in a run directory, of a run that goes on from the step `resumed_at` after so many seconds; both
+    /// are 0 for a new one.
     ///
     /// # Errors
     /// When the file cannot be written.

@@ -1,5 +1,6 @@
 //! The few messages of TensorFlow's protocol that event files hold, encoded by hand: `Event`, `Summary`, `SessionLog`
-//! and the tensor of one string (`tensorflow/core/util/event.proto`, `framework/summary.proto`, `framework/tensor.proto`).
+//! and the tensor of one string (`tensorflow/core`: `util/event.proto`, `framework/summary.proto`,
+//! `framework/tensor.proto`).
 
 /// Protocol Buffers: bytes of a message, field by field.
 #[derive(Default)]

@@ -62,6 +62,7 @@ pub fn frames(mut file: &[u8]) -> Result<Vec<&[u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     #[test]
@@ -87,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_framed_comes_back(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..5)) {
+        fn what_is_framed_comes_back(parts in vec(vec(any::<u8>(), 0..200), 0..5)) {
             let file: Vec<u8> = parts.iter().flat_map(|part| frame(part)).collect();
             prop_assert_eq!(frames(&file).unwrap(), parts);
         }
