@@ -134,8 +134,12 @@ impl Case<'_> {
         if self.settings.from.is_some() {
             return None;
         }
-        let flags = self.width(|width| width.saturating_mul(2))?;
-        let text = "Take a larger model: twice the width has about four times the parameters, and needs more time.";
+        let (times, often) = if self.verdict.params_per_token < 0.05 { (4, "four times") } else { (2, "twice") };
+        let flags = self.width(|width| width.saturating_mul(times))?;
+        let text = format!(
+            "Take a larger model: {often} the width has about {} times the parameters, and needs more time.",
+            times * times
+        );
         self.step(text, self.again(&flags, "larger"))
     }
 
