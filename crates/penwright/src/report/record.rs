@@ -76,7 +76,7 @@ pub struct Sample {
     pub step: u64,
     /// Seconds since the start, of what was recorded before it.
     pub seconds: f64,
-    /// Validation loss and bits a character at that step, where it was measured.
+    /// Loss and bits a character of the last validation by then.
     pub validation: Option<(f64, f64)>,
     /// The text.
     pub text: String,
@@ -150,8 +150,7 @@ impl Record {
                 self.validations.push(Validation { step: *step, seconds: *elapsed_s, loss, bits_per_char });
             }
             Event::Sample { step, text } => {
-                let validation = self.validations.last().filter(|v| v.step == *step);
-                let validation = validation.map(|v| (v.loss, v.bits_per_char));
+                let validation = self.validations.last().map(|v| (v.loss, v.bits_per_char));
                 self.samples.push(Sample { step: *step, seconds: self.done.2, validation, text: text.clone() });
             }
             Event::Done { reason, steps, tokens, elapsed_s, .. } => {
