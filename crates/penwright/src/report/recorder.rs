@@ -52,7 +52,7 @@ impl Recorder {
         }
         match event {
             Event::Eval { .. } if self.is_cheap() => self.write(),
-            // After the loop's own record has the event too.
+            // The end is written by `finish`.
             _ => Ok(()),
         }
     }
@@ -89,7 +89,8 @@ impl Recorder {
 
     fn write(&mut self) -> Result<()> {
         let began = Instant::now();
-        write(&Report::of(self.record.clone(), &self.run), &self.run.join(REPORT))?;
+        let report = Report::of(self.record.clone(), &self.run);
+        files::write(&self.run.join(REPORT), html(&report).as_bytes())?;
         self.written = Some((Instant::now(), began.elapsed()));
         Ok(())
     }
@@ -131,9 +132,4 @@ impl Recorder {
             params: self.record.plan.params,
         }
     }
-}
-
-/// Writes a report as a page.
-pub(super) fn write(report: &Report, path: &Path) -> Result<()> {
-    files::write(path, html(report).as_bytes())
 }
