@@ -24,6 +24,8 @@ pub mod hub;
 pub mod layers;
 pub mod memory;
 pub mod model;
+mod page;
+pub mod report;
 pub mod run;
 pub mod score;
 pub mod tokenizer;

@@ -9,6 +9,7 @@ mod doctor;
 mod export;
 mod generate;
 mod inspect;
+mod report;
 mod score;
 mod tokenize;
 mod train;
@@ -29,6 +30,7 @@ pub(crate) use doctor::Doctor;
 pub(crate) use export::{DtypeName, Export, To};
 pub(crate) use generate::Generate;
 pub(crate) use inspect::Inspect;
+pub(crate) use report::Report;
 pub(crate) use score::{By, Score};
 pub(crate) use tokenize::Tokenize;
 pub(crate) use train::{LevelName, Train};
@@ -87,6 +89,8 @@ pub(crate) enum Command {
     Score(Score),
     /// Models side by side on one held-out text: quality, cost, speed, size, samples
     Compare(Compare),
+    /// What a run was, in a page and in words: curves, samples, verdict, the next step to take
+    Report(Report),
     /// Writes a run in another tool's format: Hugging Face, llama.cpp, PyTorch
     Export(Export),
     /// What a run is: model, shape, size, tokenizer, training history

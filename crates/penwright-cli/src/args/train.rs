@@ -63,6 +63,7 @@ impl From<LevelName> for Level {
   penwright train --out runs/lstm --resume      go on after an interruption
   penwright train book.txt --from gpt2 --out runs/tuned
   penwright train book.txt --from runs/gpt2 --lora 8 --out runs/adapter
+  penwright train book.txt --out runs/book --tensorboard      then: tensorboard --logdir runs
   penwright train book.txt --budget 10m --dry-run")]
 pub(crate) struct Train {
     /// Files and folders of .txt, .md, .html, .epub and .jsonl, also .gz and .zst; - is standard input
@@ -206,6 +207,9 @@ pub(crate) struct Train {
     /// One setting by its name, such as lr=0.001; counts before --config, after flags
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Write event files for TensorBoard into the run directory; a resumed run that has such goes on writing them
+    #[arg(long)]
+    pub(crate) tensorboard: bool,
     /// Print the plan (model, parameters, memory, expected time) and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -9,15 +9,11 @@ use penwright::corpus::{self, ReadOptions};
 use penwright::files;
 use penwright::train::{SETTINGS, Settings};
 
-use super::{Failure, locate, name};
+use super::{Failure, check_folder, locate, name};
 use crate::args::{Cli, Compare};
 
 pub(super) fn run(cli: &Cli, args: &Compare) -> Result<(), Failure> {
-    // Better known before the work than after it.
-    let folder = args.html.as_ref().and_then(|path| path.parent()).filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(Failure::Failed(format!("--html: there is no folder {}; create it first", name(missing))));
-    }
+    check_folder("html", args.html.as_deref())?;
     let runs: Vec<PathBuf> = args.run.iter().map(|run| locate(cli, run)).collect::<Result<_, _>>()?;
     let options = runs.first().map_or(Ok(ReadOptions::default()), |run| Settings::read_options_of(run))?;
     let corpus = corpus::read(&args.text, &options, &mut |_| {})?;

@@ -10,6 +10,7 @@ use penwright::compare::{Comparison, Contender, HeldOut, Options, compare, html}
 use penwright::corpus::Corpus;
 use penwright::files;
 use penwright::model::ModelKind;
+use penwright::report::Recorder;
 use penwright::tokenizer::Level;
 use penwright::train::{Job, Outcome, Settings};
 
@@ -83,14 +84,19 @@ fn train(cli: &Cli, settings: Settings, corpus: Corpus, out: &Path, stop: &Arc<A
     let (kind, budget) = (settings.kind(), settings.budget);
     let job = Job::from_corpus(settings, corpus, None, &mut |_| {})?;
     let mut progress = Progress::new(cli, &kind.to_string(), budget, &[], stop);
+    let mut recorder = Recorder::new(out, false);
     let outcome = job.run(out, false, stop, &mut |event| {
+        recorder.on_event(event);
         // The one JSON object of a demo is the comparison.
         if !cli.json {
             progress.on_event(event);
         }
     });
+    let recorded = recorder.finish(&outcome);
     progress.finish()?;
-    match outcome? {
+    let outcome = outcome?;
+    recorded?;
+    match outcome {
         Outcome::Interrupted => {
             Err(Failure::Interrupted(format!("interrupted; what was trained so far is in {}", name(out))))
         }

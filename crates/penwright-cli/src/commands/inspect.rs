@@ -206,6 +206,7 @@ impl History {
         let ended = match self.ended.as_deref() {
             Some("patience") => "stopped when validation no longer improved",
             Some("interrupted") => "interrupted",
+            Some("diverged") => "diverged",
             Some(_) => "finished",
             None => "not finished",
         };

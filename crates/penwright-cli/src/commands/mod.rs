@@ -10,6 +10,7 @@ mod export;
 mod generate;
 mod inspect;
 mod interactive;
+mod report;
 mod score;
 mod summarize;
 mod tokenize;
@@ -60,11 +61,23 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Eval(args) => eval::run(cli, args),
         Command::Score(args) => score::run(cli, args),
         Command::Compare(args) => compare::run(cli, args),
+        Command::Report(args) => report::run(cli, args),
         Command::Export(args) => export::run(cli, args),
         Command::Inspect(args) => inspect::run(cli, args),
         Command::Tokenize(args) => tokenize::run(cli, args),
         Command::Bench(args) => bench::run(cli, args),
         Command::Doctor(args) => doctor::run(cli, args),
+    }
+}
+
+/// Whether there is a folder for a file that a flag names: better known before the work than after it.
+fn check_folder(flag: &str, file: Option<&Path>) -> Result<(), Failure> {
+    let folder = file.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(missing) => {
+            Err(Failure::Failed(format!("--{flag}: there is no folder {}; create it first", name(missing))))
+        }
+        None => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use penwright::report::Recorder;
 use penwright::train::{Job, Outcome, Plan, SETTINGS, Settings, read_metrics};
 
 use super::{Failure, name, optimizer_words};
@@ -26,10 +27,16 @@ pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
     let stop = stop_on_interrupt()?;
     let record = if args.resume { read_metrics(&out).unwrap_or_default() } else { Vec::new() };
     let mut progress = Progress::new(cli, &name(&out), budget, &record, &stop);
-    let outcome = job.run(&out, args.resume, &stop, &mut |event| progress.on_event(event));
+    let mut recorder = Recorder::new(&out, args.tensorboard);
+    let outcome = job.run(&out, args.resume, &stop, &mut |event| {
+        progress.on_event(event);
+        recorder.on_event(event);
+    });
     let written = progress.finish();
+    let recorded = recorder.finish(&outcome);
     let outcome = outcome?;
     written?;
+    recorded?;
     match outcome {
         Outcome::Interrupted => Err(Failure::Interrupted(format!(
             "interrupted; the run is saved in {}; go on with: penwright train --out {} --resume",

@@ -241,6 +241,7 @@ pub(crate) mod tests {
             memory_bytes: 36 << 20,
             flops_per_token: 5e6,
             resumed_at,
+            reasons: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::model::LanguageModel;
+use crate::report::tensorboard;
 use crate::run::Run;
 use crate::tokenizer::Tokenizer;
 use crate::train::{Event, read_metrics};
@@ -65,7 +66,7 @@ pub fn run_size(dir: &Path) -> Result<u64> {
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             let (name, data) = (entry.file_name(), entry.metadata()?);
-            if data.is_file() && !RECORDS.iter().any(|record| name == *record) {
+            if data.is_file() && !RECORDS.iter().any(|record| name == *record) && !tensorboard::is_ours(&name) {
                 sum += data.len();
             }
         }

@@ -4,13 +4,10 @@
 //! contenders + text ─► compare ─► Comparison ─► JSON, table() for a terminal, html() for a page
 //! ```
 
-pub mod chart;
 mod contender;
 mod copied;
 mod excerpt;
-mod format;
 mod page;
-pub mod table;
 mod variety;
 mod verdict;
 
@@ -20,6 +17,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use crate::page::{chart, table};
 pub use contender::{Contender, CurvePoint, run_size};
 pub use page::html;
 

@@ -24,6 +24,7 @@ fn contenders(names: [&str; 2], training: Vec<Arc<str>>) -> Vec<Contender> {
         memory_bytes: 1,
         flops_per_token,
         resumed_at: 0,
+        reasons: Vec::new(),
     };
     let eval = |step, val_bits_per_char| Event::Eval { step, elapsed_s: step as f64, val_loss: 1.0, val_bits_per_char };
     let done = Event::Done {

@@ -1,8 +1,8 @@
 //! The result in words and as a table for the terminal.
 
-use super::format::{NONE, characters, count, duration, percent, short_names, si, significant};
-use super::table::{Table, fit};
 use super::{Comparison, Entry};
+use crate::page::format::{NONE, characters, count, duration, percent, short_names, si, significant};
+use crate::page::table::{Table, fit};
 
 /// Differences in bits per character below this share are called equal.
 const EQUAL: f64 = 0.005;

@@ -27,6 +27,9 @@ pub enum Event {
         flops_per_token: f64,
         /// The step from which a resumed run goes on; 0 for a new one.
         resumed_at: u64,
+        /// Why the settings are what they are, a sentence each; empty where nothing was chosen.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reasons: Vec<String>,
     },
     /// A step was taken; reported every ten.
     Step {
@@ -71,7 +74,7 @@ pub enum Event {
     Done {
         /// The run directory.
         run: String,
-        /// Why: "finished", "patience" or "interrupted".
+        /// Why: "finished", "patience" or "interrupted"; in the record also "diverged".
         reason: String,
         /// Steps taken.
         steps: u64,

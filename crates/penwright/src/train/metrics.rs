@@ -34,13 +34,21 @@ impl Metrics {
     pub(super) fn add(&mut self, event: &Event) -> Result<()> {
         let line = serde_json::to_string(event).unwrap_or_default() + "\n";
         self.file.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))?;
-        self.length += line.len() as u64;
+        self.length = self.length.saturating_add(line.len() as u64);
         Ok(())
     }
 
     pub(super) fn length(&self) -> u64 {
         self.length
     }
+}
+
+/// Adds an event to the record of a run that is over.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn append(run: &Path, event: &Event) -> Result<()> {
+    Metrics::open(run, u64::MAX)?.add(event)
 }
 
 /// Reads the record of a run; a last line broken off by a kill is left out.

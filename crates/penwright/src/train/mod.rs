@@ -22,6 +22,7 @@ pub use batches::Batches;
 pub use data::Data;
 pub use event::Event;
 pub use job::{Job, Plan, Preparing};
+pub(crate) use metrics::append;
 pub use metrics::read_metrics;
 pub use optimizer::{
     AdamW, Average, Averaging, Muon, Optimizer, OptimizerKind, Sgd, Validations, global_norm, optimizer,

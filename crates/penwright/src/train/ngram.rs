@@ -40,6 +40,7 @@ pub(super) fn train(
         memory_bytes: 16 * model.num_params(),
         flops_per_token: 0.0,
         resumed_at: 0,
+        reasons: Vec::new(),
     })?;
     let (val_loss, _) = mean_score(&model, &data.val, None)?;
     let bits = data.val_bits(val_loss);

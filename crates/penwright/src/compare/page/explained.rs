@@ -2,58 +2,52 @@
 
 use maud::{Markup, html};
 
-use super::{cell, key, section};
-use crate::compare::format::{count, duration, si};
+use super::key;
 use crate::compare::{Comparison, SampleLength};
+use crate::page::format::{count, duration, si};
+use crate::page::{cell, glossary, section};
 
 pub(super) fn measures(comparison: &Comparison) -> Markup {
     let guess = comparison.ranking().first().map_or(2.0, |&best| comparison.models[best].bits_per_char);
     let choices = guess.exp2();
-    section(
-        "measures",
-        "What the measures mean",
-        "For readers who meet them for the first time.",
-        html! {
-            dl.glossary {
-                dt { "Bits per character" }
-                dd {
-                    "A model reads the text and, before each character or token, spreads its belief over what could come. What did come had "
-                    "some probability p; the surprise is −log₂ p bits: none if it was certain, one bit for a coin toss. The sum over the text, "
-                    "divided by its characters, is the score. It is the same scale for every kind of model and token. The best here, "
-                    (format!("{guess:.2}")) " bits, is as unsure as if it chose between " (format!("{choices:.1}"))
-                    " equally likely characters each time. It is also what a compressor built on the model would need."
-                }
-                dt { "Perplexity" }
-                dd {
-                    "The same with tokens instead of characters: between how many equally likely tokens the model hesitates on average. "
-                    "A token may be a character or a word, so perplexities compare only between models of the same tokens."
-                }
-                dt { "Held-out text" }
-                dd { "Text the models did not see in training. On text they have seen, learning by heart would look like understanding." }
-                dt { "Computation (FLOP)" }
-                dd {
-                    "Floating-point operations of training: those for one token, forward and backward, times the tokens read. Unlike time it "
-                    "does not depend on the machine. A model of counts does nearly none."
-                }
-                dt { "Distinct word pairs" }
-                dd {
-                    "Of all pairs of neighbouring words in the sample, the share that are different from each other (distinct-2). A low share "
-                    "means that the model goes in circles; a share above that of real text may mean that it strings words at random."
-                }
-                dt { "Repeated four-word runs" }
-                dd { "The share of four-word sequences in the sample that had stood in it before. Good prose has next to none." }
-                dt { "Longest copied passage" }
-                dd {
-                    "The longest stretch of the sample that stands, character for character, in the training text. Common phrases make a "
-                    "few dozen characters; whole sentences mean that the model recites."
-                }
-                dt { "Surprise" }
-                dd { "−log₂ of the probability of a word with the space before it, given all before it: the sum over its tokens. The colours show it per character, because a long word has more to guess." }
-                dt { "Temperature" }
-                dd { "Below 1, writing keeps to what is likely; above 1, it is bolder. 0 would take the likeliest token always." }
-            }
-        },
-    )
+    glossary(html! {
+        dt { "Bits per character" }
+        dd {
+            "A model reads the text and, before each character or token, spreads its belief over what could come. What did come had "
+            "some probability p; the surprise is −log₂ p bits: none if it was certain, one bit for a coin toss. The sum over the text, "
+            "divided by its characters, is the score. It is the same scale for every kind of model and token. The best here, "
+            (format!("{guess:.2}")) " bits, is as unsure as if it chose between " (format!("{choices:.1}"))
+            " equally likely characters each time. It is also what a compressor built on the model would need."
+        }
+        dt { "Perplexity" }
+        dd {
+            "The same with tokens instead of characters: between how many equally likely tokens the model hesitates on average. "
+            "A token may be a character or a word, so perplexities compare only between models of the same tokens."
+        }
+        dt { "Held-out text" }
+        dd { "Text the models did not see in training. On text they have seen, learning by heart would look like understanding." }
+        dt { "Computation (FLOP)" }
+        dd {
+            "Floating-point operations of training: those for one token, forward and backward, times the tokens read. Unlike time it "
+            "does not depend on the machine. A model of counts does nearly none."
+        }
+        dt { "Distinct word pairs" }
+        dd {
+            "Of all pairs of neighbouring words in the sample, the share that are different from each other (distinct-2). A low share "
+            "means that the model goes in circles; a share above that of real text may mean that it strings words at random."
+        }
+        dt { "Repeated four-word runs" }
+        dd { "The share of four-word sequences in the sample that had stood in it before. Good prose has next to none." }
+        dt { "Longest copied passage" }
+        dd {
+            "The longest stretch of the sample that stands, character for character, in the training text. Common phrases make a "
+            "few dozen characters; whole sentences mean that the model recites."
+        }
+        dt { "Surprise" }
+        dd { "−log₂ of the probability of a word with the space before it, given all before it: the sum over its tokens. The colours show it per character, because a long word has more to guess." }
+        dt { "Temperature" }
+        dd { "Below 1, writing keeps to what is likely; above 1, it is bolder. 0 would take the likeliest token always." }
+    })
 }
 
 pub(super) fn settings(comparison: &Comparison, names: &[String]) -> Markup {

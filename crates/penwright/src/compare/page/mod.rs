@@ -4,59 +4,31 @@ mod explained;
 mod overview;
 mod writing;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use super::chart::{self, Bar, BarChart, LineChart, Measure, Scale, Series};
-use super::format::{NONE, count, duration};
 use super::verdict::known;
 use super::{Comparison, Entry};
+use crate::page::chart::{self, Bar, BarChart, LineChart, Measure, Scale, Series, Size};
+use crate::page::format::{count, duration};
+use crate::page::{Page, section};
 
-const STYLE: &str = include_str!("../assets/page.css");
+const STYLE: &str = include_str!("../assets/heat.css");
 const SCRIPT: &str = include_str!("../assets/page.js");
 
 /// The page: verdict, table, charts, samples, surprise, and every measure explained. `title` names the page.
 pub fn html(comparison: &Comparison, title: &str) -> String {
     let names = comparison.names();
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta name="generator" content=(concat!("penwright ", env!("CARGO_PKG_VERSION")));
-                title { (title) }
-                style { (PreEscaped(chart::STYLE)) (PreEscaped(STYLE)) }
-            }
-            body {
-                a.skip href="#main" { "Skip to the results" }
-                (overview::header(comparison, &names, title))
-                main id="main" {
-                    (overview::table(comparison, &names))
-                    (training(comparison, &names))
-                    (bars(comparison, &names))
-                    (writing::samples(comparison, &names))
-                    (writing::surprise(comparison, &names))
-                    (explained::measures(comparison))
-                    (explained::settings(comparison, &names))
-                }
-                footer { p { "Made by Penwright " (env!("CARGO_PKG_VERSION")) ". This page stands alone: it loads nothing from anywhere." } }
-                script { (PreEscaped(SCRIPT)) }
-            }
-        }
+    let main = html! {
+        (overview::table(comparison, &names))
+        (training(comparison, &names))
+        (bars(comparison, &names))
+        (writing::samples(comparison, &names))
+        (writing::surprise(comparison, &names))
+        (explained::measures(comparison))
+        (explained::settings(comparison, &names))
     };
-    page.into_string()
-}
-
-/// A section with a heading and a line that says what to see in it.
-fn section(id: &str, heading: &str, intro: &str, content: Markup) -> Markup {
-    html! {
-        section id=(id) aria-labelledby={ (id) "-heading" } {
-            h2 id={ (id) "-heading" } { (heading) }
-            p.intro { (intro) }
-            (content)
-        }
-    }
+    let header = overview::header(comparison, &names, title);
+    Page { title, style: STYLE, header, main, script: Some(SCRIPT) }.html()
 }
 
 /// The mark of a model beside its name.
@@ -75,13 +47,13 @@ fn training(comparison: &Comparison, names: &[String]) -> Markup {
             let place = |p| x(p).filter(|x| scale == Scale::Linear || *x > 0.0).map(|x| (x, p.bits_per_char));
             let points: Vec<(f64, f64)> = model.curve.iter().filter_map(place).collect();
             match (points.is_empty(), model.curve.last()) {
-                (false, _) => series.push(Series { name: name.clone(), style, points }),
+                (false, _) => series.push(Series { name: name.clone(), style, points, marked: true }),
                 (true, Some(last)) => levels.push((name.clone(), style, last.bits_per_char)),
                 (true, None) => {}
             }
         }
         let (x, y) = ((axis.0.to_string(), axis.1), ("bits per character".to_string(), Measure::Number));
-        LineChart { title: title.into(), x, x_scale: scale, y, series, levels }
+        LineChart { title: title.into(), x, x_scale: scale, y, series, levels, callouts: Vec::new(), size: Size::Large }
     };
     let time_scale = spread(comparison.models.iter().filter_map(|m| m.train_seconds));
     let time = over(&|p| Some(p.seconds), "Over time", ("training time", Measure::Seconds), time_scale);
@@ -134,12 +106,4 @@ fn bars(comparison: &Comparison, names: &[String]) -> Markup {
             }
         },
     )
-}
-
-/// A value, or a dash that is read as words.
-fn cell(value: Option<String>) -> Markup {
-    match value {
-        Some(text) => html! { (text) },
-        None => html! { span title="not known" { (NONE) } span.hidden { "not known" } },
-    }
 }

@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::{cell, key, section};
-use crate::compare::format::{count, duration, percent, si, significant};
+use super::key;
 use crate::compare::{Comparison, Entry};
+use crate::page::format::{count, duration, percent, si, significant};
+use crate::page::{cell, section};
 
 pub(super) fn header(comparison: &Comparison, names: &[String], title: &str) -> Markup {
     html! {

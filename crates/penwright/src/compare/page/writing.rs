@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::{cell, key, section};
-use crate::compare::format::{characters, percent};
+use super::key;
 use crate::compare::{Comparison, Entry};
+use crate::page::format::{characters, percent};
+use crate::page::{cell, section};
 
 /// Bits per character at which a word's colour becomes the next stronger one.
 const STEPS: [f64; 5] = [1.0, 2.0, 3.0, 4.5, 6.5];

@@ -1,6 +1,6 @@
 //! Axes: from values to places, and ticks at round values.
 
-use crate::compare::format::{duration, si, significant};
+use crate::page::format::{duration, si, significant};
 
 /// How values lie along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ impl Measure {
             Measure::Number => short(value),
             Measure::Seconds => match value {
                 v if v < 60.0 => format!("{}\u{a0}s", short(v)),
+                // Half minutes read well as a decimal, ten seconds do not.
+                v if v < 3600.0 && (v / 30.0).fract() > 1e-6 => duration(v),
                 v if v < 3600.0 => format!("{}\u{a0}min", short(v / 60.0)),
                 v => format!("{}\u{a0}h", short(v / 3600.0)),
             },
@@ -146,6 +148,8 @@ mod tests {
         assert_eq!(ticks(1.72, 3.31, Scale::Linear, Measure::Number), ["1.5", "2", "2.5", "3", "3.5"]);
         let seconds = ticks(0.0, 140.0, Scale::Linear, Measure::Seconds).join(" ").replace('\u{a0}', "");
         assert_eq!(seconds, "0s 30s 1min 1.5min 2min 2.5min");
+        let seconds = ticks(0.0, 70.0, Scale::Linear, Measure::Seconds).join(" ").replace('\u{a0}', "");
+        assert_eq!(seconds, "0s 20s 40s 1min 1min20s");
         let flops = ticks(2e9, 7e13, Scale::Log, Measure::Count("FLOP")).join(" ").replace('\u{a0}', "");
         assert_eq!(flops, "10GFLOP 100GFLOP 1TFLOP 10TFLOP");
         assert!(Axis::over([f64::NAN, -1.0, 0.0].into_iter(), Scale::Log, Measure::Number, 5).is_none());

@@ -2,12 +2,15 @@
 //! (`assets/chart.css`), tell series apart by marker and dash as well as by colour, and carry their content as text.
 
 mod axis;
+mod bars;
 
 pub use axis::{Measure, Scale};
+pub use bars::{Bar, BarChart};
 
 use axis::Axis;
 use maud::{Markup, PreEscaped, html};
 
+use super::format::NONE;
 use super::table::fit;
 
 /// The style of the charts, for a page that shows some.
@@ -29,6 +32,30 @@ pub struct Series {
     pub style: usize,
     /// From left to right.
     pub points: Vec<(f64, f64)>,
+    /// Whether some of its places get a mark; else the line is thin, for what is noisy.
+    pub marked: bool,
+}
+
+/// A place of a chart that is pointed out.
+#[derive(Clone, Debug)]
+pub struct Callout {
+    /// What is there.
+    pub text: String,
+    /// Which colour.
+    pub style: usize,
+    /// Where.
+    pub at: (f64, f64),
+}
+
+/// How large a chart is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// The whole of a wide page, with the names of the lines at their ends.
+    Wide,
+    /// Half of a wide page, likewise.
+    Large,
+    /// One of several in a row, of one line.
+    Small,
 }
 
 /// A line chart.
@@ -46,11 +73,17 @@ pub struct LineChart {
     pub series: Vec<Series>,
     /// Horizontal lines: what is known without a horizontal place.
     pub levels: Vec<(String, usize, f64)>,
+    /// What is pointed out.
+    pub callouts: Vec<Callout>,
+    /// How large it is drawn.
+    pub size: Size,
 }
 
 /// One drawing of a chart: sizes in units of the drawing.
 struct Canvas {
     class: &'static str,
+    /// Room at the left for the ticks.
+    left: f64,
     width: f64,
     height: f64,
     /// Room at the right for the names of the lines.
@@ -60,14 +93,21 @@ struct Canvas {
 
 const TOP: f64 = 30.0;
 const LEFT: f64 = 38.0;
+/// About the width of a letter.
+const LETTER: f64 = 7.4;
 const BOTTOM: f64 = 44.0;
 
 impl Canvas {
-    const WIDE: Canvas = Canvas { class: "chart wide", width: 540.0, height: 330.0, names: 118.0, ticks: 5 };
-    const NARROW: Canvas = Canvas { class: "chart narrow", width: 340.0, height: 280.0, names: 26.0, ticks: 3 };
+    const FULL: Canvas =
+        Canvas { class: "chart wide", left: LEFT, width: 1090.0, height: 400.0, names: 132.0, ticks: 8 };
+    const WIDE: Canvas =
+        Canvas { class: "chart wide", left: LEFT, width: 540.0, height: 330.0, names: 118.0, ticks: 5 };
+    const NARROW: Canvas =
+        Canvas { class: "chart narrow", left: LEFT, width: 340.0, height: 280.0, names: 26.0, ticks: 3 };
+    const SMALL: Canvas = Canvas { class: "chart", left: LEFT, width: 340.0, height: 210.0, names: 26.0, ticks: 3 };
 
     fn x(&self, place: f64) -> f64 {
-        LEFT + place * (self.width - LEFT - self.names)
+        self.left + place * (self.width - self.left - self.names)
     }
 
     fn y(&self, place: f64) -> f64 {
@@ -76,46 +116,79 @@ impl Canvas {
 }
 
 impl LineChart {
-    /// The figure: a drawing for wide and one for narrow pages, a legend, and the numbers as a table to unfold.
+    /// The figure: a drawing for wide and one for narrow pages, a legend, and the numbers as a table to unfold. A small
+    /// one has one drawing and no legend.
     pub fn figure(&self) -> Markup {
+        self.figure_with(self.numbers())
+    }
+
+    /// The same with other numbers below it.
+    pub fn figure_with(&self, numbers: Markup) -> Markup {
+        let canvases: &[Canvas] = match self.size {
+            Size::Wide => &[Canvas::FULL, Canvas::NARROW],
+            Size::Large => &[Canvas::WIDE, Canvas::NARROW],
+            Size::Small => &[Canvas::SMALL],
+        };
         html! {
             figure {
                 figcaption { (self.title) }
-                (self.drawing(&Canvas::WIDE))
-                (self.drawing(&Canvas::NARROW))
-                ul.legend {
-                    @for (name, style, class_of_line) in self.entries() {
-                        li {
-                            svg class=(class(style)) viewBox="0 0 30 12" width="30" height="12" aria-hidden="true" {
-                                @if let Some(line) = class_of_line { path class=(line) d="M1 6H29" {} }
-                                (marker(style, 15.0, 6.0))
-                            }
-                            (name)
-                        }
-                    }
-                }
-                (self.numbers())
+                @for canvas in canvases { (self.drawing(canvas)) }
+                @if self.size != Size::Small { (self.legend()) }
+                (numbers)
             }
         }
     }
 
-    /// Name and style of what is drawn, and the class of its line, if it has one.
-    fn entries(&self) -> Vec<(&str, usize, Option<&str>)> {
-        let series = self.series.iter().map(|s| (s.name.as_str(), s.style, (s.points.len() > 1).then_some("line")));
-        series.chain(self.levels.iter().map(|(name, style, _)| (name.as_str(), *style, Some("line level")))).collect()
+    fn legend(&self) -> Markup {
+        html! {
+            ul.legend {
+                @for (name, style, class_of_line, marked) in self.entries() {
+                    li {
+                        svg class=(class(style)) viewBox="0 0 30 12" width="30" height="12" aria-hidden="true" {
+                            @if let Some(line) = class_of_line { path class=(line) d="M1 6H29" {} }
+                            @if marked { (marker(style, 15.0, 6.0)) }
+                        }
+                        (name)
+                    }
+                }
+                @for callout in &self.callouts {
+                    li {
+                        svg class=(class(callout.style)) viewBox="0 0 30 14" width="30" height="14" aria-hidden="true" {
+                            circle.ring cx="15" cy="7" r="5.5" {}
+                        }
+                        (callout.text)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Name and style of what is drawn, the class of its line, if it has one, and whether it has marks.
+    fn entries(&self) -> Vec<(&str, usize, Option<&str>, bool)> {
+        let series = self
+            .series
+            .iter()
+            .map(|s| (s.name.as_str(), s.style, (s.points.len() > 1).then_some(s.line()), s.has_marks()));
+        series
+            .chain(self.levels.iter().map(|(name, style, _)| (name.as_str(), *style, Some("line level"), true)))
+            .collect()
     }
 
     fn drawing(&self, canvas: &Canvas) -> Markup {
         let points = || self.series.iter().flat_map(|s| &s.points);
         let levels = self.levels.iter().map(|(_, _, y)| *y);
-        let y = Axis::over(points().map(|p| p.1).chain(levels), Scale::Linear, self.y.1, 5);
+        // A small chart shows how much a value changes beside its size: from zero.
+        let (zero, ticks) = if self.size == Size::Small { (Some(0.0), 3) } else { (None, 5) };
+        let y = Axis::over(points().map(|p| p.1).chain(levels).chain(zero), Scale::Linear, self.y.1, ticks);
         // Levels alone still need some width.
         let x = Axis::over(points().map(|p| p.0), self.x_scale, self.x.1, canvas.ticks)
             .or_else(|| Axis::over([0.0, 1.0].into_iter(), Scale::Linear, self.x.1, 1));
         let (Some(x), Some(y)) = (x, y) else { return html! { p.note { "There are no measurements to draw." } } };
+        let longest = y.ticks.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
+        let canvas = &Canvas { left: LEFT.max(LETTER * longest as f64 + 10.0), ..*canvas };
         let at = |(a, b): &(f64, f64)| Some((canvas.x(x.place(*a)?), canvas.y(y.place(*b)?)));
-        let lines: Vec<(usize, Vec<(f64, f64)>)> =
-            self.series.iter().map(|s| (s.style, s.points.iter().filter_map(at).collect())).collect();
+        let lines: Vec<(&Series, Vec<(f64, f64)>)> =
+            self.series.iter().map(|s| (s, s.points.iter().filter_map(at).collect())).collect();
         let levels: Vec<(usize, f64)> =
             self.levels.iter().filter_map(|(_, style, v)| Some((*style, canvas.y(y.place(*v)?)))).collect();
         html! {
@@ -124,7 +197,7 @@ impl LineChart {
                     @for (value, text) in &y.ticks {
                         @let place = canvas.y(y.place(*value).unwrap_or(0.0));
                         path d=(format!("M{:.1} {place:.1}H{:.1}", canvas.x(0.0), canvas.x(1.0))) {}
-                        text x=(LEFT - 7.0) y=(format!("{:.1}", place + 4.0)) text-anchor="end" { (text) }
+                        text x=(canvas.left - 7.0) y=(format!("{:.1}", place + 4.0)) text-anchor="end" { (text) }
                     }
                     @for (value, text) in &x.ticks {
                         @let place = format!("{:.1}", canvas.x(x.place(*value).unwrap_or(0.0)));
@@ -139,11 +212,16 @@ impl LineChart {
                     path class={ "line level " (class(*style)) } d=(format!("M{:.1} {place:.1}H{:.1}", canvas.x(0.0), canvas.x(1.0))) {}
                     g class=(class(*style)) { (marker(*style, canvas.x(0.5), *place)) }
                 }
-                @for (style, points) in &lines {
-                    g class=(class(*style)) {
-                        @if points.len() > 1 { path.line d=(path(points)) {} }
-                        @for (a, b) in marked(points) { (marker(*style, a, b)) }
+                @for (series, points) in &lines {
+                    g class=(class(series.style)) {
+                        @if points.len() > 1 { path class=(series.line()) d=(path(points)) {} }
+                        @if series.has_marks() {
+                            @for (a, b) in thinned(points, MARKS) { (marker(series.style, a, b)) }
+                        }
                     }
+                }
+                @for callout in &self.callouts {
+                    @if let Some(place) = at(&callout.at) { (callout.drawn(canvas, place, &lines)) }
                 }
                 @if canvas.names > 50.0 { (self.names(canvas, &lines, &levels)) }
             }
@@ -151,10 +229,9 @@ impl LineChart {
     }
 
     /// The names of the lines beside their ends, moved apart where they would touch.
-    fn names(&self, canvas: &Canvas, lines: &[(usize, Vec<(f64, f64)>)], levels: &[(usize, f64)]) -> Markup {
+    fn names(&self, canvas: &Canvas, lines: &[(&Series, Vec<(f64, f64)>)], levels: &[(usize, f64)]) -> Markup {
         const GAP: f64 = 16.0;
-        let series =
-            self.series.iter().zip(lines).filter_map(|(s, (_, p))| Some((s.name.as_str(), s.style, *p.last()?)));
+        let series = lines.iter().filter_map(|(s, p)| Some((s.name.as_str(), s.style, *p.last()?)));
         let levels = self
             .levels
             .iter()
@@ -202,7 +279,8 @@ impl LineChart {
             })
         });
         let levels = self.levels.iter().map(|(name, _, value)| format!("{name}: {}.", y.show(*value)));
-        let parts: Vec<String> = series.chain(levels).collect();
+        let callouts = self.callouts.iter().map(|callout| format!("{}.", callout.text));
+        let parts: Vec<String> = series.chain(levels).chain(callouts).collect();
         format!("{}. {} over {}. {}", self.title, self.y.0, self.x.0, parts.join(" "))
     }
 
@@ -220,7 +298,7 @@ impl LineChart {
                                 }
                             }
                             @for (name, _, value) in &self.levels {
-                                tr { th scope="row" { (name) } td { (super::format::NONE) } td { (self.y.1.show(*value)) } }
+                                tr { th scope="row" { (name) } td { (NONE) } td { (self.y.1.show(*value)) } }
                             }
                         }
                     }
@@ -230,54 +308,38 @@ impl LineChart {
     }
 }
 
-/// A bar of a chart.
-#[derive(Clone, Debug)]
-pub struct Bar {
-    /// What it shows.
-    pub name: String,
-    /// Which colour.
-    pub style: usize,
-    /// Its length, from zero; `None` where it is not known.
-    pub value: Option<f64>,
-    /// The value for people.
-    pub text: String,
+impl Series {
+    /// The class of its line.
+    fn line(&self) -> &'static str {
+        if self.marked { "line" } else { "line thin" }
+    }
+
+    fn has_marks(&self) -> bool {
+        self.marked || self.points.len() == 1
+    }
 }
 
-/// Horizontal bars, each with its name and value above it.
-#[derive(Clone, Debug)]
-pub struct BarChart {
-    /// What it shows, in a few words.
-    pub title: String,
-    /// How to read it, such as "less is better".
-    pub note: String,
-    /// From top to bottom.
-    pub bars: Vec<Bar>,
-}
-
-impl BarChart {
-    /// The figure.
-    pub fn figure(&self) -> Markup {
-        const WIDTH: f64 = 260.0;
-        const ROW: f64 = 40.0;
-        let longest = self.bars.iter().filter_map(|bar| bar.value).fold(0.0, f64::max);
-        let length = |value: f64| if longest > 0.0 { (value / longest * WIDTH).max(1.5) } else { 1.5 };
-        let parts: Vec<String> = self.bars.iter().map(|bar| format!("{}: {}", bar.name, bar.text)).collect();
-        let summary = format!("{} ({}). {}.", self.title, self.note, parts.join("; "));
+impl Callout {
+    /// A ring around the place and, where there is room, the words above or below it, where fewer lines pass.
+    fn drawn(&self, canvas: &Canvas, (x, y): (f64, f64), lines: &[(&Series, Vec<(f64, f64)>)]) -> Markup {
+        let anchor = if x > canvas.x(0.6) { "end" } else { "start" };
+        let wide = LETTER * self.text.chars().count() as f64;
+        let from = if anchor == "end" { x - wide } else { x };
+        // Of twelve places along the words, how many have a line within the height of a letter.
+        let crossed = |text: f64| {
+            let places = (0..=12).map(|i| from + wide * f64::from(i) / 12.0);
+            let near =
+                |x: f64| lines.iter().filter_map(|(_, line)| height(line, x)).any(|y| (text - 5.0 - y).abs() < 11.0);
+            places.filter(|x| near(*x)).count()
+        };
+        let (above, below) = (y - 16.0, y + 28.0);
+        let fits = below < canvas.y(0.0) - 4.0;
+        let text = if fits && crossed(below) <= crossed(above) { below } else { above };
         html! {
-            figure.bars {
-                figcaption { (self.title) " " span.note { (self.note) } }
-                svg.chart viewBox={ "0 0 " (WIDTH) " " (ROW * self.bars.len() as f64) } role="img" aria-label=(summary) {
-                    @for (i, bar) in self.bars.iter().enumerate() {
-                        @let top = ROW * i as f64;
-                        g class=(class(bar.style)) {
-                            text.key x="0" y=(top + 14.0) { (fit(&bar.name, 24)) }
-                            text.value x=(WIDTH) y=(top + 14.0) text-anchor="end" { (bar.text) }
-                            rect.track x="0" y=(top + 21.0) width=(WIDTH) height="9" rx="2" {}
-                            @if let Some(value) = bar.value {
-                                rect.bar x="0" y=(top + 21.0) width=(format!("{:.1}", length(value))) height="9" rx="2" {}
-                            }
-                        }
-                    }
+            g class=(class(self.style)) {
+                circle.ring cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r="7" {}
+                @if canvas.names > 50.0 {
+                    text.callout x=(format!("{x:.1}")) y=(format!("{text:.1}")) text-anchor=(anchor) { (self.text) }
                 }
             }
         }
@@ -288,6 +350,12 @@ impl BarChart {
 pub fn class(style: usize) -> String {
     let dashed = if style >= STYLES { " dashed" } else { "" };
     format!("s{}{dashed}", style % STYLES)
+}
+
+/// How high a line stands at a place between its points.
+fn height(line: &[(f64, f64)], x: f64) -> Option<f64> {
+    let pair = line.windows(2).find(|pair| pair[0].0 <= x && x <= pair[1].0 && pair[0].0 < pair[1].0)?;
+    Some(pair[0].1 + (pair[1].1 - pair[0].1) * (x - pair[0].0) / (pair[1].0 - pair[0].0))
 }
 
 fn path(points: &[(f64, f64)]) -> String {
@@ -301,10 +369,6 @@ fn thinned(points: &[(f64, f64)], count: usize) -> Vec<(f64, f64)> {
     let every = points.len().div_ceil(count.max(1)).max(1);
     let last = points.len().saturating_sub(1);
     points.iter().enumerate().filter(|(i, _)| (last - i).is_multiple_of(every)).map(|(_, p)| *p).collect()
-}
-
-fn marked(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    thinned(points, MARKS)
 }
 
 /// A mark of its own for each style: circle, square, triangle, diamond, triangle on its head, cross.
@@ -335,13 +399,21 @@ mod tests {
                 name: "<x>".into(),
                 style: 7,
                 points: vec![(0.0, 3.0), (1.0, f64::NAN), (9.0, 2.0)],
+                marked: false,
             }],
             levels: vec![("level".into(), 1, 2.5)],
+            callouts: vec![Callout { text: "the & best".into(), style: 2, at: (9.0, 2.0) }],
+            size: Size::Large,
         };
         let page = chart.figure().into_string();
         assert!(page.contains("&lt;x&gt;") && !page.contains("<x>") && page.contains("a &lt; b"));
         assert!(!page.contains("NaN\"") && !page.contains("NaN "), "no place for what has no value");
+        assert_eq!(page.matches("class=\"ring\"").count(), 3, "two drawings and the legend");
+        assert!(page.contains("the &amp; best.\""), "in the words for who does not see it");
+        let small = LineChart { size: Size::Small, ..chart.clone() }.figure().into_string();
+        assert!(small.matches("<svg").count() == 1 && small.contains("<table"));
         chart.series.clear();
+        chart.callouts.clear();
         assert!(chart.figure().into_string().contains("level"));
         chart.levels.clear();
         assert!(chart.figure().into_string().contains("no measurements"));
