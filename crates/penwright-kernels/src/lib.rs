@@ -7,6 +7,7 @@ pub mod decode;
 mod isa;
 mod lstm;
 mod mapped;
+mod masks;
 mod math;
 mod matmul;
 mod parts;
@@ -24,6 +25,7 @@ pub use bf16::{Bf16, Element, same_kind};
 pub use isa::{Isa, isa};
 pub use lstm::{LSTM_UNITS, LstmGradients, LstmSums, lstm_backward, lstm_forward};
 pub use mapped::Mapped;
+pub use masks::{Neighbours, masked, multiply, outputs_backward};
 pub use math::{dot, exp, random, sigmoid, tanh};
 pub use matmul::{
     Factor, Init, Matrix, Output, Packable, Packed, PackedLeft, finish, matmul, product, product_here, product_into,

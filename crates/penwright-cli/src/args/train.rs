@@ -148,9 +148,30 @@ pub(crate) struct Train {
     /// Order of an n-gram model: its context and the next token [default: by the level]
     #[arg(long, value_name = "N")]
     pub(crate) order: Option<usize>,
-    /// Dropout rate [default: 0 for GPT-2, 0.2 for LSTM]
+    /// Dropout rate; the default of --dropout-input, -hidden and -output [default: 0 for GPT-2, 0.2 for LSTM]
     #[arg(long, value_name = "P")]
     pub(crate) dropout: Option<f32>,
+    /// Variational dropout of the embedding's output: one mask for all time steps [default: --dropout]
+    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
+    pub(crate) dropout_input: Option<f32>,
+    /// Variational dropout between layers [default: --dropout]
+    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
+    pub(crate) dropout_hidden: Option<f32>,
+    /// Variational dropout of the last layer's output [default: --dropout]
+    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
+    pub(crate) dropout_output: Option<f32>,
+    /// Dropout of whole words: rows of the embedding [default: 0]
+    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
+    pub(crate) dropout_embed: Option<f32>,
+    /// Dropout of recurrent weights (DropConnect), one mask a step [default: 0]
+    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
+    pub(crate) weight_drop: Option<f32>,
+    /// Activation regularisation: this times the mean square of the last layer's output [default: 0]
+    #[arg(long, value_name = "ALPHA", help_heading = "Regularising an LSTM")]
+    pub(crate) ar: Option<f32>,
+    /// Temporal activation regularisation: the same of the output's change from step to step [default: 0]
+    #[arg(long, value_name = "BETA", help_heading = "Regularising an LSTM")]
+    pub(crate) tar: Option<f32>,
     /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM; with --from 0.077 / width, ten times that with --lora]
     #[arg(long, value_name = "X")]
     pub(crate) lr: Option<f32>,
@@ -252,6 +273,13 @@ impl Train {
             tied: self.tied.then_some(true),
             order: self.order,
             dropout: self.dropout,
+            dropout_input: self.dropout_input,
+            dropout_hidden: self.dropout_hidden,
+            dropout_output: self.dropout_output,
+            dropout_embed: self.dropout_embed,
+            weight_drop: self.weight_drop,
+            ar: self.ar,
+            tar: self.tar,
             lr: self.lr,
             optimizer,
             schedule: self.schedule.map(|schedule| match schedule {

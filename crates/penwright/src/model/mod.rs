@@ -18,7 +18,7 @@ mod tests;
 
 pub use decode::DecodePrecision;
 pub use gpt2::{Frozen, Gpt2, Gpt2Config, Lora, LoraConfig, Tuning};
-pub use lstm::{Lstm, LstmConfig};
+pub use lstm::{Lstm, LstmConfig, Regularization};
 pub use ngram::{MAX_ORDER, Ngram, NgramConfig};
 pub use params::{Params, Tensor, Values};
 
@@ -128,6 +128,9 @@ pub trait Trainable: LanguageModel {
     /// Whether a step keeps little of what it computes for the backward and computes the rest once more: less memory,
     /// more time, the same results. Without effect on a model that cannot.
     fn checkpoint_activations(&mut self, _on: bool) {}
+
+    /// Chooses how an LSTM is regularised beside [`Dropout`]'s rate; without effect on another model.
+    fn regularize(&mut self, _regularization: &Regularization) {}
 
     /// Forgets the carried state of one stream.
     fn reset_stream(&mut self, stream: usize);

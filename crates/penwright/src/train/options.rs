@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Schedule;
-use crate::model::Precision;
+use crate::model::{Precision, Regularization};
 use crate::{Error, Result};
 
 /// How long to train.
@@ -56,6 +56,9 @@ pub struct TrainOptions {
     pub clip: f32,
     /// Dropout rate.
     pub dropout: f32,
+    /// What else an LSTM is regularised by.
+    #[serde(default)]
+    pub regularization: Regularization,
     /// What products multiply.
     #[serde(default)]
     pub precision: Precision,
@@ -98,6 +101,7 @@ impl Default for TrainOptions {
             weight_decay: 0.1,
             clip: 1.0,
             dropout: 0.0,
+            regularization: Regularization::default(),
             seed: 0,
             eval_every: None,
             evals: 20,
@@ -133,6 +137,7 @@ impl TrainOptions {
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::setting("dropout", format!("{} is not at least 0 and below 1", self.dropout)));
         }
+        self.regularization.check()?;
         if !self.weight_decay.is_finite() || self.weight_decay < 0.0 {
             return Err(Error::setting("weight-decay", format!("{} is not a number from 0 up", self.weight_decay)));
         }

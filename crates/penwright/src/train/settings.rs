@@ -10,7 +10,7 @@ use super::defaults::{self, TUNING_EVALS};
 use super::{Length, Schedule, TrainOptions};
 use crate::corpus::{self, ReadOptions};
 use crate::files::write;
-use crate::model::{self, Gpt2Config, LoraConfig, LstmConfig, ModelKind, NgramConfig};
+use crate::model::{self, Gpt2Config, LoraConfig, LstmConfig, ModelKind, NgramConfig, Regularization};
 use crate::run::ModelConfig;
 use crate::tokenizer::Level;
 use crate::{Error, Result};
@@ -112,8 +112,22 @@ pub struct Settings {
     pub tied: Option<bool>,
     /// Order of an n-gram model: tokens of a context and the next.
     pub order: Option<usize>,
-    /// Dropout rate.
+    /// Dropout rate; of an LSTM the variational one of input, hidden layers and output where theirs is not given.
     pub dropout: Option<f32>,
+    /// Variational dropout of an LSTM's embedding.
+    pub dropout_input: Option<f32>,
+    /// Variational dropout between an LSTM's layers.
+    pub dropout_hidden: Option<f32>,
+    /// Variational dropout of an LSTM's last output.
+    pub dropout_output: Option<f32>,
+    /// Dropout of whole rows of an LSTM's embedding.
+    pub dropout_embed: Option<f32>,
+    /// Dropout of an LSTM's recurrent weights.
+    pub weight_drop: Option<f32>,
+    /// Activation regularisation of an LSTM, α.
+    pub ar: Option<f32>,
+    /// Temporal activation regularisation of an LSTM, β.
+    pub tar: Option<f32>,
     /// Peak learning rate.
     pub lr: Option<f32>,
     /// The optimizer.
@@ -197,7 +211,8 @@ impl Settings {
         }
         over!(field keep_wrapping model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
-            layers heads width embed tied order dropout lr optimizer schedule warmup weight_decay clip precision seed
+            layers heads width embed tied order dropout dropout_input
+            dropout_hidden dropout_output dropout_embed weight_drop ar tar lr optimizer schedule warmup weight_decay clip precision seed
             eval_every sample_every patience checkpoint_every)
     }
 
@@ -293,8 +308,29 @@ impl Settings {
         })
     }
 
+    /// # Errors
+    /// When what only an LSTM has is asked of another model.
+    fn check_lstm(&self) -> Result<()> {
+        let given = [
+            ("dropout-input", self.dropout_input.is_some()),
+            ("dropout-hidden", self.dropout_hidden.is_some()),
+            ("dropout-output", self.dropout_output.is_some()),
+            ("dropout-embed", self.dropout_embed.is_some()),
+            ("weight-drop", self.weight_drop.is_some()),
+            ("ar", self.ar.is_some()),
+            ("tar", self.tar.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given && self.kind() != ModelKind::Lstm) {
+            Some((flag, _)) => {
+                Err(Error::setting(flag, format!("is for an LSTM, not for {}; leave it out", self.kind())))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What can be known to be wrong before any text is read. Of filled settings.
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_lstm()?;
         if self.lora.is_none() {
             let given = [("lora-alpha", self.lora_alpha.is_some()), ("lora-targets", self.lora_targets.is_some())];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
@@ -361,6 +397,15 @@ impl Settings {
             weight_decay: self.weight_decay.unwrap_or(defaults.weight_decay),
             clip: self.clip.unwrap_or(defaults.clip),
             dropout: self.dropout.unwrap_or(defaults.dropout),
+            regularization: Regularization {
+                dropout_input: self.dropout_input,
+                dropout_hidden: self.dropout_hidden,
+                dropout_output: self.dropout_output,
+                dropout_embed: self.dropout_embed.unwrap_or(0.0),
+                weight_drop: self.weight_drop.unwrap_or(0.0),
+                ar: self.ar.unwrap_or(0.0),
+                tar: self.tar.unwrap_or(0.0),
+            },
             seed: self.seed.unwrap_or(defaults.seed),
             eval_every: self.eval_every,
             sample_every: self.sample_every,

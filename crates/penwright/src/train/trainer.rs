@@ -60,6 +60,7 @@ pub fn train(
     let mut model = start.build(options.seed)?;
     model.checkpoint_activations(options.checkpoint_activations);
     model.set_precision(options.precision);
+    model.regularize(&options.regularization);
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let mut optimizer = AdamW::new(model.params());
     let fingerprint = fingerprint(start, options, data);

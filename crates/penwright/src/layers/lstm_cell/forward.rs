@@ -6,6 +6,7 @@ use penwright_kernels::{
 };
 
 use super::{Below, Kept, LstmLayer, ROW, Shape, Work, width_of};
+use crate::layers::Dropout;
 
 /// Rows of the input product that are computed at once.
 pub(super) const CHUNK: usize = 256;
@@ -50,21 +51,24 @@ impl LstmLayer {
         (&kept.hidden.get((time + 1) * batch * width)[batch * width..], width)
     }
 
-    fn pack_forward<E: Factor>(&self, p: &[f32], work: &mut Work<E>) {
+    fn pack_forward<E: Factor>(&self, p: &[f32], work: &mut Work<E>, drop: Dropout) {
         let (h, inputs) = (self.hidden, self.input.inputs);
         let filled = h.next_multiple_of(UNITS);
         work.bias.clear();
         work.bias.resize(4 * filled, 0.0);
         let input_bias = self.input.bias.clone().map_or(&[][..], |bias| &p[bias]);
+        let recurrent = self.recurrent_weights(p, drop, &mut work.dropped);
         for gate in 0..4 {
             work.input[gate].pack(Matrix::new(&p[self.input.weight.clone()][gate * h * inputs..], h, inputs).t());
-            work.recurrent[gate].pack(Matrix::new(&p[self.recurrent.clone()][gate * h * h..], h, h).t());
+            work.recurrent[gate].pack(Matrix::new(&recurrent[gate * h * h..], h, h).t());
             let biases = input_bias[gate * h..].iter().zip(&p[self.recurrent_bias.clone()][gate * h..]);
             work.bias[gate * filled..][..h].iter_mut().zip(biases).for_each(|(to, (a, b))| *to = a + b);
         }
     }
 
-    /// T steps of B texts: what the backward needs goes into `kept`; `hidden` and `cell`, `[B, H]`, move on.
+    /// T steps of B texts: what the backward needs goes into `kept`; `hidden` and `cell`, `[B, H]`, move on. `drop` is
+    /// for the recurrent weights.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn forward<E: Factor>(
         &self,
         p: &[f32],
@@ -73,6 +77,7 @@ impl LstmLayer {
         below: Below<'_, E>,
         (hidden, cell): (&mut [f32], &mut [f32]),
         time: usize,
+        drop: Dropout,
     ) {
         let h = self.hidden;
         let shape = self.shape(hidden.len() / h, time);
@@ -85,7 +90,7 @@ impl LstmLayer {
         let gates = kept.gates.take(rows * gates_width);
         begin(&mut hiddens[..batch * hidden_width], hidden_width, hidden, h);
         begin(&mut cells[..batch * cell_width], cell_width, cell, h);
-        self.pack_forward(p, work);
+        self.pack_forward(p, work, drop);
 
         // Of each block: what comes from the input for some steps, and what from the state for one.
         let (steps, input_rows) = match below {

@@ -16,12 +16,13 @@
 mod backward;
 mod forward;
 mod memory;
+mod weight_drop;
 
 use std::ops::Range;
 
 use penwright_kernels::{Cut, Element, LSTM_UNITS as UNITS, Matrix, Packed};
 
-use super::Linear;
+use super::{Dropout, Linear, LockedRows};
 pub(crate) use memory::{Kept, Lines, Work, width_of};
 
 /// Sums of a text in a block.
@@ -65,6 +66,15 @@ pub(crate) enum Above<'a, E: Element> {
     Product(Matrix<'a, E>, &'a Packed<E>),
     /// It is computed, `[T · B, H]`.
     Ready(&'a [E]),
+}
+
+/// What is dropped of a layer in a step of training.
+#[derive(Clone, Copy)]
+pub(crate) struct LayerDrop<'a> {
+    /// Of its outputs on their way up, the same for all time steps.
+    pub(crate) outputs: Option<LockedRows<'a>>,
+    /// Of its recurrent weights (`weight_drop`).
+    pub(crate) weights: Dropout,
 }
 
 /// Sizes of a pass.

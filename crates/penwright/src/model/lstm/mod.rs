@@ -1,7 +1,9 @@
 //! An LSTM language model: embedding, stacked LSTM layers, output layer. Tensors are named as
 //! `torch.nn.Embedding`, `torch.nn.LSTM` and `torch.nn.Linear` name them.
 
+mod inputs;
 mod pass;
+mod regularization;
 mod session;
 
 use std::ops::Range;
@@ -17,6 +19,7 @@ use super::{
 use crate::layers::{Dropout, Layout, Linear, LstmLayer as Layer};
 use crate::{Error, Result};
 use pass::Saved;
+pub use regularization::Regularization;
 use session::OwnDecoding;
 
 /// The shape of an LSTM.
@@ -65,6 +68,7 @@ pub struct Lstm {
     head: Linear,
     carried: State,
     precision: Precision,
+    regularization: Regularization,
     saved: Memory,
     own: OwnDecoding,
 }
@@ -125,6 +129,7 @@ impl Lstm {
             head,
             carried: State::default(),
             precision: Precision::F32,
+            regularization: Regularization::default(),
             saved: Memory::default(),
             own: OwnDecoding::default(),
         })
@@ -144,7 +149,7 @@ impl Lstm {
         for start in (0..n).step_by(WINDOW) {
             let end = (start + WINDOW).min(n);
             let scores = team(|| {
-                self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF);
+                self.forward(&mut saved, &tokens[start..end], &mut state);
                 scores_of(self.logits(&mut saved), &tokens[start + 1..=end], self.config.vocab)
             });
             sink(&scores)?;
@@ -233,6 +238,10 @@ impl Trainable for Lstm {
 
     fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
+    }
+
+    fn regularize(&mut self, regularization: &Regularization) {
+        self.regularization = *regularization;
     }
 
     fn reset_stream(&mut self, stream: usize) {
