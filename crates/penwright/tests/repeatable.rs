@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use penwright::model::{Gpt2Config, LstmConfig, Precision};
+use penwright::model::{Gpt2Config, LstmConfig, Precision, Regularization};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
 use penwright::train::{Data, Event, Length, Outcome, Start, TrainOptions, read_metrics, train};
@@ -37,12 +37,34 @@ fn shapes(vocab: usize) -> [ModelConfig; 3] {
     ]
 }
 
+/// All that an LSTM can be regularised by.
+fn regularized() -> TrainOptions {
+    let regularization = Regularization {
+        dropout_input: Some(0.2),
+        dropout_output: Some(0.15),
+        dropout_embed: 0.1,
+        weight_drop: 0.2,
+        ar: 0.5,
+        tar: 0.25,
+        ..Regularization::default()
+    };
+    TrainOptions { regularization, random_length: true, accumulate: 2, ..options() }
+}
+
 /// All shapes in both precisions.
 fn runs(vocab: usize) -> impl Iterator<Item = (ModelConfig, TrainOptions)> {
+    let [gpt2, lstm, tied] = shapes(vocab);
+    let runs = [
+        (gpt2, options()),
+        (lstm.clone(), options()),
+        (tied.clone(), options()),
+        (lstm, regularized()),
+        (tied, regularized()),
+    ];
     let precisions = [Precision::F32, Precision::Bf16];
-    precisions
-        .into_iter()
-        .flat_map(move |precision| shapes(vocab).map(|config| (config, TrainOptions { precision, ..options() })))
+    precisions.into_iter().flat_map(move |precision| {
+        runs.clone().map(|(config, options)| (config, TrainOptions { precision, ..options }))
+    })
 }
 
 fn weights(config: &ModelConfig, options: &TrainOptions, threads: usize, out: &Path) -> (Vec<u8>, Vec<f64>) {

@@ -172,6 +172,9 @@ pub(crate) struct Train {
     /// Temporal activation regularisation: the same of the output's change from step to step [default: 0]
     #[arg(long, value_name = "BETA", help_heading = "Regularising an LSTM")]
     pub(crate) tar: Option<f32>,
+    /// Windows of random length around --context, the learning rate of a step rescaled by it
+    #[arg(long, help_heading = "Regularising an LSTM")]
+    pub(crate) random_length: bool,
     /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM; with --from 0.077 / width, ten times that with --lora]
     #[arg(long, value_name = "X")]
     pub(crate) lr: Option<f32>,
@@ -280,6 +283,7 @@ impl Train {
             weight_drop: self.weight_drop,
             ar: self.ar,
             tar: self.tar,
+            random_length: self.random_length.then_some(true),
             lr: self.lr,
             optimizer,
             schedule: self.schedule.map(|schedule| match schedule {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Schedule;
+use super::{Schedule, lengths};
 use crate::model::{Precision, Regularization};
 use crate::{Error, Result};
 
@@ -26,7 +26,10 @@ impl Length {
     pub(super) fn steps(self, train_tokens: u64, options: &TrainOptions) -> Option<u64> {
         match self {
             Length::Steps(steps) => Some(steps),
-            Length::Epochs(epochs) => Some((epochs * train_tokens as f64 / options.step_tokens() as f64).ceil() as u64),
+            Length::Epochs(epochs) => {
+                let mean = if options.random_length { lengths::MEAN } else { 1.0 };
+                Some((epochs * train_tokens as f64 / (mean * options.step_tokens() as f64)).ceil() as u64)
+            }
             Length::Budget(_) => None,
         }
     }
@@ -44,6 +47,10 @@ pub struct TrainOptions {
     pub context: usize,
     /// Batches whose gradients are averaged for one step.
     pub accumulate: usize,
+    /// Whether an LSTM's windows are of random length around [`context`](Self::context), the learning rate of a step
+    /// rising and falling with it.
+    #[serde(default)]
+    pub random_length: bool,
     /// Peak learning rate.
     pub lr: f32,
     /// Form of the learning rate.
@@ -95,6 +102,7 @@ impl Default for TrainOptions {
             batch: 12,
             context: 64,
             accumulate: 1,
+            random_length: false,
             lr: 1e-3,
             schedule: Schedule::default(),
             warmup: 100,
@@ -116,9 +124,14 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
-    /// Tokens that one optimizer step reads.
+    /// Tokens that one optimizer step reads; where windows are of random length, about as many.
     pub fn step_tokens(&self) -> u64 {
         (self.batch * self.context * self.accumulate) as u64
+    }
+
+    /// The most tokens of each text that a step reads.
+    pub(super) fn longest(&self) -> usize {
+        self.context + if self.random_length { lengths::BEYOND } else { 0 }
     }
 
     /// # Errors

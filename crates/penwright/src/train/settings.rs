@@ -100,6 +100,8 @@ pub struct Settings {
     pub context: Option<usize>,
     /// Batches whose gradients are averaged for one step.
     pub accumulate: Option<usize>,
+    /// Whether an LSTM's windows are of random length around the context.
+    pub random_length: Option<bool>,
     /// Blocks or layers.
     pub layers: Option<usize>,
     /// Attention heads of a GPT-2.
@@ -212,7 +214,7 @@ impl Settings {
         over!(field keep_wrapping model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
             layers heads width embed tied order dropout dropout_input
-            dropout_hidden dropout_output dropout_embed weight_drop ar tar lr optimizer schedule warmup weight_decay clip precision seed
+            dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer schedule warmup weight_decay clip precision seed
             eval_every sample_every patience checkpoint_every)
     }
 
@@ -319,6 +321,7 @@ impl Settings {
             ("weight-drop", self.weight_drop.is_some()),
             ("ar", self.ar.is_some()),
             ("tar", self.tar.is_some()),
+            ("random-length", self.random_length == Some(true)),
         ];
         match given.into_iter().find(|(_, given)| *given && self.kind() != ModelKind::Lstm) {
             Some((flag, _)) => {
@@ -391,6 +394,7 @@ impl Settings {
             batch: self.batch.unwrap_or(defaults.batch),
             context: self.context.unwrap_or(defaults.context),
             accumulate: self.accumulate.unwrap_or(defaults.accumulate),
+            random_length: self.random_length.unwrap_or(defaults.random_length),
             lr: self.lr.unwrap_or(defaults.lr),
             schedule: self.schedule.unwrap_or(defaults.schedule),
             warmup: self.warmup.unwrap_or(defaults.warmup),

@@ -205,7 +205,7 @@ impl Start {
     /// Bytes that training takes.
     pub fn memory(&self, options: &TrainOptions) -> u64 {
         let tuning = self.base.as_ref().map(|base| &base.tuning);
-        self.config.memory(options.batch, options.context, tuning, options.checkpoint_activations)
+        self.config.memory(options.batch, options.longest(), tuning, options.checkpoint_activations)
     }
 
     /// # Errors
