@@ -10,6 +10,7 @@ mod mapped;
 mod masks;
 mod math;
 mod matmul;
+mod mogrify;
 mod parts;
 pub mod peak;
 mod rows;
@@ -31,6 +32,7 @@ pub use matmul::{
     Factor, Init, Matrix, Output, Packable, Packed, PackedLeft, finish, matmul, product, product_here, product_into,
     product_of_packed, product_packed,
 };
+pub use mogrify::{mogrify, mogrify_backward};
 pub use parts::{BlockMut, Cut, Parts, blocks_mut, chunks, chunks_mut, each, strided_blocks_mut};
 pub use rows::{
     AdamStep, adamw, add, add_columns, causal_probabilities, causal_softmax, cross_entropy, dropout, gelu,

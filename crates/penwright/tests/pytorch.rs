@@ -114,7 +114,8 @@ fn lstm_equals_torch() {
         ("lstm_tied", 17, 12, 20, 2, true, 3),
     ] {
         let fixture = Fixture::open(name);
-        let mut model = Lstm::new(LstmConfig { vocab, embed, hidden, layers, tied }, 0).unwrap();
+        let mut model =
+            Lstm::new(LstmConfig { vocab, embed, hidden, layers, tied, ..LstmConfig::default() }, 0).unwrap();
         fixture.load(model.params_mut());
         let first = fixture.ids("input.first");
         let mut carried = model.clone();
@@ -125,10 +126,9 @@ fn lstm_equals_torch() {
     }
 }
 
-/// The fixtures know the masks of seed 3: of the first window in step 1, of the second in step 2.
-#[test]
-fn regularized_lstm_equals_torch() {
-    let everything = Regularization {
+/// What the fixtures call everything, beside a rate of 0.3.
+fn everything() -> Regularization {
+    Regularization {
         dropout_input: Some(0.4),
         dropout_hidden: Some(0.25),
         dropout_embed: 0.2,
@@ -136,22 +136,51 @@ fn regularized_lstm_equals_torch() {
         ar: 2.0,
         tar: 1.0,
         ..Regularization::default()
-    };
+    }
+}
+
+/// The fixtures know the masks of seed 3: of the first window in step 1, of the second in step 2.
+#[test]
+fn regularized_lstm_equals_torch() {
     let words = Regularization { dropout_embed: 0.3, weight_drop: 0.4, tar: 3.0, ..Regularization::default() };
     let inputs = Regularization { dropout_input: Some(0.5), ar: 3.0, ..Regularization::default() };
     for (name, layers, tied, rate, regularization) in [
-        ("lstm_regularized", 3, true, 0.3, everything),
+        ("lstm_regularized", 3, true, 0.3, everything()),
         ("lstm_dropped_words", 2, false, 0.0, words),
         ("lstm_dropped_inputs", 1, false, 0.0, inputs),
     ] {
         let fixture = Fixture::open(name);
-        let mut model = Lstm::new(LstmConfig { vocab: 17, embed: 12, hidden: 20, layers, tied }, 0).unwrap();
+        let mut model =
+            Lstm::new(LstmConfig { vocab: 17, embed: 12, hidden: 20, layers, tied, ..LstmConfig::default() }, 0)
+                .unwrap();
         fixture.load(model.params_mut());
         model.regularize(&regularization);
         let (first, mut unused) = (fixture.ids("input.first"), vec![0.0; model.params().data.len()]);
         model.train_step(&first, &first, 3, &mut unused, true, Dropout::new(rate, 3, 1));
         check_step(Box::new(model), &fixture, 3, Dropout::new(rate, 3, 2));
     }
+}
+
+#[test]
+fn mogrifier_equals_its_cell_in_torch() {
+    let fixture = Fixture::open("lstm_mogrifier");
+    let config = LstmConfig { vocab: 17, embed: 12, hidden: 20, layers: 2, mogrifier: 5, ..LstmConfig::default() };
+    let mut model = Lstm::new(config.clone(), 0).unwrap();
+    fixture.load(model.params_mut());
+    let first = fixture.ids("input.first");
+    let (mut carried, mut unused) = (model.clone(), vec![0.0; model.params().data.len()]);
+    carried.train_step(&first, &first, 3, &mut unused, true, Dropout::OFF);
+    check_step(Box::new(carried), &fixture, 3, Dropout::OFF);
+    check_decoding(Arc::new(model), &fixture, 3, Some(first.clone()));
+
+    let fixture = Fixture::open("lstm_mogrifier_low_rank");
+    let config = LstmConfig { layers: 3, tied: true, mogrifier: 4, mogrifier_rank: 3, ..config };
+    let mut model = Lstm::new(config, 0).unwrap();
+    fixture.load(model.params_mut());
+    model.regularize(&everything());
+    let (first, mut unused) = (fixture.ids("input.first"), vec![0.0; model.params().data.len()]);
+    model.train_step(&first, &first, 3, &mut unused, true, Dropout::new(0.3, 3, 1));
+    check_step(Box::new(model), &fixture, 3, Dropout::new(0.3, 3, 2));
 }
 
 #[test]

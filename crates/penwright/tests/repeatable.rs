@@ -29,11 +29,13 @@ fn options() -> TrainOptions {
     }
 }
 
-fn shapes(vocab: usize) -> [ModelConfig; 3] {
+fn shapes(vocab: usize) -> [ModelConfig; 4] {
+    let tied = LstmConfig { vocab, embed: 16, hidden: 40, layers: 2, tied: true, ..LstmConfig::default() };
     [
         ModelConfig::Gpt2(Gpt2Config { vocab, context: 24, layers: 2, heads: 2, width: 32, ..Gpt2Config::default() }),
-        ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 48, layers: 2, tied: false }),
-        ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 40, layers: 2, tied: true }),
+        ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 48, layers: 2, tied: false, ..LstmConfig::default() }),
+        ModelConfig::Lstm(tied.clone()),
+        ModelConfig::Lstm(LstmConfig { mogrifier: 3, mogrifier_rank: 4, ..tied }),
     ]
 }
 
@@ -53,13 +55,14 @@ fn regularized() -> TrainOptions {
 
 /// All shapes in both precisions.
 fn runs(vocab: usize) -> impl Iterator<Item = (ModelConfig, TrainOptions)> {
-    let [gpt2, lstm, tied] = shapes(vocab);
+    let [gpt2, lstm, tied, mogrified] = shapes(vocab);
     let runs = [
         (gpt2, options()),
         (lstm.clone(), options()),
         (tied.clone(), options()),
         (lstm, regularized()),
         (tied, regularized()),
+        (mogrified, regularized()),
     ];
     let precisions = [Precision::F32, Precision::Bf16];
     precisions.into_iter().flat_map(move |precision| {

@@ -145,10 +145,17 @@ pub(crate) struct Train {
     /// The embedding is the output layer too; the LSTM's last layer is as wide as it
     #[arg(long)]
     pub(crate) tied: bool,
+    /// Rounds in which an LSTM's inputs and hidden states gate each other before the cell (Mogrifier) [default: 0]
+    #[arg(long, value_name = "ROUNDS")]
+    pub(crate) mogrifier: Option<usize>,
+    /// Rank of the matrices of those rounds [default: whole matrices]
+    #[arg(long, value_name = "N")]
+    pub(crate) mogrifier_rank: Option<usize>,
     /// Order of an n-gram model: its context and the next token [default: by the level]
     #[arg(long, value_name = "N")]
     pub(crate) order: Option<usize>,
-    /// Dropout rate; the default of --dropout-input, -hidden and -output [default: 0 for GPT-2, 0.2 for LSTM]
+    /// Dropout rate; of an LSTM in all places where the flags below give none [default: 0; 0.2 between an LSTM's
+    /// layers]
     #[arg(long, value_name = "P")]
     pub(crate) dropout: Option<f32>,
     /// Variational dropout of the embedding's output: one mask for all time steps [default: --dropout]
@@ -175,7 +182,8 @@ pub(crate) struct Train {
     /// Windows of random length around --context, the learning rate of a step rescaled by it
     #[arg(long, help_heading = "Regularising an LSTM")]
     pub(crate) random_length: bool,
-    /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM; with --from 0.077 / width, ten times that with --lora]
+    /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM; with --from 0.077 / width, ten times that with
+    /// --lora]
     #[arg(long, value_name = "X")]
     pub(crate) lr: Option<f32>,
     /// Optimizer [default: adamw]
@@ -274,6 +282,8 @@ impl Train {
             width: self.width,
             embed: self.embed,
             tied: self.tied.then_some(true),
+            mogrifier: self.mogrifier,
+            mogrifier_rank: self.mogrifier_rank,
             order: self.order,
             dropout: self.dropout,
             dropout_input: self.dropout_input,

@@ -23,7 +23,7 @@ pub(crate) use embedding::embed_backward;
 pub use layer_norm::LayerNorm;
 pub(crate) use linear::add_rows;
 pub use linear::{Layout, Linear};
-pub(crate) use lstm_cell::{Above, Below, Kept, LayerDrop, Lines, LstmLayer, Work, width_of};
+pub(crate) use lstm_cell::{Above, Below, Kept, LayerDrop, Lines, LstmLayer, Round, Work, width_of};
 pub use penwright_kernels::{Isa, isa};
 
 /// Rows of an element-wise pass that one task takes.

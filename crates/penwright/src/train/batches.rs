@@ -36,8 +36,8 @@ impl<'a> Batches<'a> {
         Ok(Batches { tokens, batch, context, kind, seed, random: None })
     }
 
-    /// The same with windows of random length: around `context`, or one time in twenty around half of it. Where a stream's
-    /// next window would reach over its end, the stream begins anew.
+    /// The same with windows of random length: around `context`, or one time in twenty around half of it. Where a
+    /// stream's next window would reach over its end, the stream begins anew.
     ///
     /// # Errors
     /// When they are not for an LSTM.
@@ -70,8 +70,8 @@ impl<'a> Batches<'a> {
         (self.stream() / self.context) as u64
     }
 
-    /// The step of its pass at which stream `b` of an LSTM is. The streams' beginnings are spread evenly over a pass, so
-    /// that what follows an empty state is learned all the time and not once a pass.
+    /// The step of its pass at which stream `b` of an LSTM is. The streams' beginnings are spread evenly over a pass,
+    /// so that what follows an empty state is learned all the time and not once a pass.
     fn step_of_stream(&self, step: u64, b: usize) -> u64 {
         let steps = self.steps_per_pass();
         (step + b as u64 * steps / self.batch as u64) % steps

@@ -1,5 +1,5 @@
-//! Windows of random length for an LSTM's streams (Merity, Keskar and Socher 2018): were all windows equally long, the same
-//! tokens would always stand at a window's first places, where little is propagated back to them.
+//! Windows of random length for an LSTM's streams (Merity, Keskar and Socher 2018): were all windows equally long, the
+//! same tokens would always stand at a window's first places, where little is propagated back to them.
 
 use std::cell::RefCell;
 

@@ -112,6 +112,10 @@ pub struct Settings {
     pub embed: Option<usize>,
     /// Whether an LSTM's output layer is its embedding.
     pub tied: Option<bool>,
+    /// Rounds of gating before an LSTM's cells (the Mogrifier).
+    pub mogrifier: Option<usize>,
+    /// Rank of the matrices of those rounds.
+    pub mogrifier_rank: Option<usize>,
     /// Order of an n-gram model: tokens of a context and the next.
     pub order: Option<usize>,
     /// Dropout rate; of an LSTM the variational one of input, hidden layers and output where theirs is not given.
@@ -194,11 +198,14 @@ impl Settings {
     }
 
     /// These settings where given, else those of `below`. Of budget, steps and epochs the upper side's counts, and
-    /// of the two ways to validate.
+    /// of the two ways to validate; an upper `dropout` replaces all that is below of an LSTM's variational dropout.
     #[must_use]
     pub fn over(self, mut below: Settings) -> Settings {
         if self.budget.is_some() || self.steps.is_some() || self.epochs.is_some() {
             (below.budget, below.steps, below.epochs) = (None, None, None);
+        }
+        if self.dropout.is_some() {
+            (below.dropout_input, below.dropout_hidden, below.dropout_output) = (None, None, None);
         }
         if self.val.is_some() || self.val_fraction.is_some() {
             (below.val, below.val_fraction) = (None, None);
@@ -213,9 +220,9 @@ impl Settings {
         }
         over!(field keep_wrapping model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
-            layers heads width embed tied order dropout dropout_input
-            dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer schedule warmup weight_decay clip precision seed
-            eval_every sample_every patience checkpoint_every)
+            layers heads width embed tied mogrifier mogrifier_rank order dropout dropout_input
+            dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer schedule warmup
+            weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
     }
 
     /// Sets one value by its name, as `--set KEY=VALUE` does.
@@ -283,7 +290,8 @@ impl Settings {
                 })*
             };
         }
-        agree!(model "model" level "level" layers "layers" heads "heads" width "width" embed "embed" tied "tied" order "order");
+        agree!(model "model" level "level" layers "layers" heads "heads" width "width" embed "embed" tied "tied"
+            order "order" mogrifier "mogrifier" mogrifier_rank "mogrifier-rank");
         if self.vocab_size.is_some() {
             let problem = "the base that --from names has its own vocabulary; leave the flag out";
             return Err(Error::setting("vocab-size", problem));
@@ -320,6 +328,8 @@ impl Settings {
             ("dropout-embed", self.dropout_embed.is_some()),
             ("weight-drop", self.weight_drop.is_some()),
             ("ar", self.ar.is_some()),
+            ("mogrifier", self.mogrifier.is_some()),
+            ("mogrifier-rank", self.mogrifier_rank.is_some()),
             ("tar", self.tar.is_some()),
             ("random-length", self.random_length == Some(true)),
         ];
@@ -370,6 +380,8 @@ impl Settings {
                 hidden: size(self.width),
                 layers: size(self.layers),
                 tied: self.tied.unwrap_or(false),
+                mogrifier: self.mogrifier.unwrap_or(0),
+                mogrifier_rank: self.mogrifier_rank.unwrap_or(0),
             }),
             ModelKind::Gpt2 => ModelConfig::Gpt2(Gpt2Config {
                 vocab,
@@ -431,6 +443,21 @@ fn one_line(error: &toml::de::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dropout_of_one_number_is_that_of_all_places() {
+        let lstm = Settings { model: Some(ModelKind::Lstm), ..Settings::default() };
+        let rates = |settings: Settings| {
+            let options = settings.filled().train_options();
+            let of = options.regularization;
+            [of.dropout_input, of.dropout_hidden, of.dropout_output].map(|rate| rate.unwrap_or(options.dropout))
+        };
+        assert_eq!(rates(lstm.clone()), [0.0, 0.2, 0.0]);
+        assert_eq!(rates(Settings { dropout: Some(0.5), ..lstm.clone() }), [0.5; 3]);
+        let both = Settings { dropout: Some(0.5), dropout_output: Some(0.1), ..lstm.clone() };
+        assert_eq!(rates(both.clone()), [0.5, 0.5, 0.1]);
+        assert_eq!(rates(Settings { dropout: Some(0.3), ..lstm }.over(both)), [0.3; 3]);
+    }
 
     #[test]
     fn upper_settings_win_and_a_length_replaces_a_length() {

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use penwright_kernels::{
     self as kernels, BlockMut, Cut, Factor, Init, LSTM_UNITS as UNITS, LstmGradients, Matrix, Output, add, blocks_mut,
-    chunks_mut, each, product_into, product_of_packed, product_packed, strided_blocks_mut,
+    chunks, chunks_mut, each, product_into, product_of_packed, product_packed, strided_blocks_mut,
 };
 
 use super::forward::CHUNK;
 use super::{Above, Below, Kept, LayerDrop, Lines, LstmLayer, ROW, Shape, Work, width_of};
-use crate::layers::{Dropout, LockedRows};
+use crate::layers::{Dropout, LockedRows, TASK};
 
 /// Rows of which the gradients of the weights are computed at once.
 const WINDOW: usize = 1536;
@@ -17,16 +17,19 @@ const WINDOW: usize = 1536;
 impl LstmLayer {
     /// The gradient of the sums as the layer below reads it.
     pub(crate) fn above<'a, E: Factor>(&self, kept: &'a Kept<E>, rows: usize) -> Above<'a, E> {
-        Above::Product(self.dgates(kept, rows), &kept.down)
+        match self.rounds.is_empty() {
+            true => Above::Product(self.dgates(kept, rows), &kept.down),
+            false => Above::Ready(&kept.mogrified.dx),
+        }
     }
 
-    fn dgates<'a, E: Factor>(&self, kept: &'a Kept<E>, rows: usize) -> Matrix<'a, E> {
+    pub(super) fn dgates<'a, E: Factor>(&self, kept: &'a Kept<E>, rows: usize) -> Matrix<'a, E> {
         let width = width_of::<E>(4 * self.hidden);
         Matrix::strided(kept.gates.get(rows * width), rows, 4 * self.hidden, width)
     }
 
-    /// Adds the gradients of the weights; what the layer below needs is in `kept` then ([`LstmLayer::above`]), or, where
-    /// that is a table, its gradient is in `work` ([`Work::dinputs`]). `drop` is that of the forward pass.
+    /// Adds the gradients of the weights; what the layer below needs is in `kept` then ([`LstmLayer::above`]), or,
+    /// where that is a table, its gradient is in `work` ([`Work::dinputs`]). `drop` is that of the forward pass.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn backward<E: Factor>(
         &self,
@@ -37,6 +40,9 @@ impl LstmLayer {
         (batch, time): (usize, usize),
         drop: LayerDrop<'_>,
     ) {
+        if let (Below::Rows(x), false) = (below, self.rounds.is_empty()) {
+            return self.mogrified_backward(p, (grads, fresh), (kept, work), (x, above), (batch, time), drop);
+        }
         let (h, inputs) = (self.hidden, self.input.inputs);
         let shape = Shape { batch, time, hidden: h };
         let recurrent = self.recurrent_weights(p, drop.weights, &mut work.dropped);
@@ -67,9 +73,14 @@ impl LstmLayer {
         }
     }
 
-    /// The gradient of the rows that the first layer read, into `work` ([`Work::dinputs`]); after [`LstmLayer::backward`].
+    /// The gradient of the rows that the first layer read, into `work` ([`Work::dinputs`]); after
+    /// [`LstmLayer::backward`].
     pub(crate) fn rows_back<E: Factor>(&self, kept: &Kept<E>, work: &mut Work<E>, rows: usize) {
         work.dtable.resize(rows * self.input.inputs, 0.0);
+        if !self.rounds.is_empty() {
+            let parts = (chunks_mut(&mut work.dtable, TASK), chunks(&kept.mogrified.dx, TASK));
+            return each(parts, |_, (to, from)| kernels::widen(from, to));
+        }
         let to: Output<'_, E> = Output::Sums { c: &mut work.dtable, init: Init::Zero };
         product_packed(to, self.dgates(kept, rows), &kept.down);
     }
@@ -100,7 +111,7 @@ impl LstmLayer {
     }
 
     /// Each block's sums begin with those of the biases.
-    fn biases_back<E: Factor>(&self, grads: &mut [f32], work: &Work<E>, shape: Shape, table_rows: usize) {
+    pub(super) fn biases_back<E: Factor>(&self, grads: &mut [f32], work: &Work<E>, shape: Shape, table_rows: usize) {
         let (h, one) = (self.hidden, block_sums(shape, table_rows));
         for (i, sums) in work.sums.get(shape.blocks() * one).chunks_exact(one).enumerate() {
             for (gate, sums) in sums[..ROW].chunks_exact(UNITS).enumerate() {
@@ -192,12 +203,12 @@ fn steps(shape: Shape) -> usize {
 }
 
 /// A block's part of the sums: gradient of the biases, of the table's rows, and of the hidden states of some steps.
-fn block_sums(shape: Shape, table_rows: usize) -> usize {
+pub(super) fn block_sums(shape: Shape, table_rows: usize) -> usize {
     (1 + table_rows) * ROW + steps(shape) * shape.batch * UNITS
 }
 
 /// The gradient of a block's outputs, for `(first, number)` of the rows, `[rows, UNITS]`.
-fn outputs_back<E: Factor>(
+pub(super) fn outputs_back<E: Factor>(
     above: Above<'_, E>,
     dh: &mut [f32],
     (first, rows): (usize, usize),

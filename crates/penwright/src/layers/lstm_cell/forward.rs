@@ -12,7 +12,7 @@ use crate::layers::Dropout;
 pub(super) const CHUNK: usize = 256;
 
 /// The state before the first step into the first rows of `[(T + 1) · B, H]`.
-fn begin<E: Factor>(to: &mut [E], width: usize, state: &[f32], h: usize) {
+pub(super) fn begin<E: Factor>(to: &mut [E], width: usize, state: &[f32], h: usize) {
     for (to, from) in to.chunks_exact_mut(width).zip(state.chunks_exact(h)) {
         to.fill(E::default());
         to.iter_mut().zip(from).for_each(|(t, f)| *t = E::of(*f));
@@ -20,14 +20,14 @@ fn begin<E: Factor>(to: &mut [E], width: usize, state: &[f32], h: usize) {
 }
 
 /// The state after the last step.
-fn end<E: Factor>(state: &mut [f32], h: usize, from: &[E], width: usize) {
+pub(super) fn end<E: Factor>(state: &mut [f32], h: usize, from: &[E], width: usize) {
     for (to, from) in state.chunks_exact_mut(h).zip(from.chunks_exact(width)) {
         to.iter_mut().zip(from).for_each(|(t, f)| *t = f.get());
     }
 }
 
 impl LstmLayer {
-    fn shape(&self, batch: usize, time: usize) -> Shape {
+    pub(super) fn shape(&self, batch: usize, time: usize) -> Shape {
         Shape { batch, time, hidden: self.hidden }
     }
 
@@ -51,7 +51,7 @@ impl LstmLayer {
         (&kept.hidden.get((time + 1) * batch * width)[batch * width..], width)
     }
 
-    fn pack_forward<E: Factor>(&self, p: &[f32], work: &mut Work<E>, drop: Dropout) {
+    pub(super) fn pack_forward<E: Factor>(&self, p: &[f32], work: &mut Work<E>, drop: Dropout) {
         let (h, inputs) = (self.hidden, self.input.inputs);
         let filled = h.next_multiple_of(UNITS);
         work.bias.clear();
@@ -79,6 +79,9 @@ impl LstmLayer {
         time: usize,
         drop: Dropout,
     ) {
+        if let (Below::Rows(x), false) = (below, self.rounds.is_empty()) {
+            return self.mogrified_forward(p, kept, work, x, (hidden, cell), time, drop);
+        }
         let h = self.hidden;
         let shape = self.shape(hidden.len() / h, time);
         let Shape { batch, .. } = shape;

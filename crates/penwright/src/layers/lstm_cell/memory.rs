@@ -3,6 +3,8 @@
 use bytemuck::Zeroable;
 use penwright_kernels::{Element, Packed, PackedLeft};
 
+use super::mogrifier::{Mogrified, RoundsWork};
+
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
@@ -56,12 +58,13 @@ pub(crate) struct Kept<E: Element> {
     pub(super) cell: Lines<f32>,
     /// `W_ih` for the layer below.
     pub(super) down: Packed<E>,
+    pub(super) mogrified: Mogrified<E>,
 }
 
 impl<E: Element> Default for Kept<E> {
     fn default() -> Self {
         let (gates, hidden, cell) = (Lines::default(), Lines::default(), Lines::default());
-        Kept { gates, hidden, cell, down: Packed::default() }
+        Kept { gates, hidden, cell, down: Packed::default(), mogrified: Mogrified::default() }
     }
 }
 
@@ -87,6 +90,7 @@ pub(crate) struct Work<E: Element> {
     /// Factors of the gradients of the weights.
     pub(super) left: PackedLeft<E>,
     pub(super) right: Packed<E>,
+    pub(super) rounds: RoundsWork<E>,
 }
 
 impl<E: Element> Default for Work<E> {
@@ -103,6 +107,7 @@ impl<E: Element> Default for Work<E> {
             dtable: Vec::new(),
             left: PackedLeft::default(),
             right: Packed::default(),
+            rounds: RoundsWork::default(),
         }
     }
 }

@@ -7,15 +7,16 @@
 //! o = σ(a_o)   what is shown            a = W_ih x + b_ih + W_hh h' + b_hh
 //! ```
 //!
-//! All matrices are time-major: row `t · B + b`. A task owns a block of hidden units with all four gates, so that a time
-//! step is one parallel pass: the block's part of the recurrent product, in the first cache, then the cell. What comes
-//! from the layer's input is computed for some steps at once, by the same task, just before the first of them.
+//! All matrices are time-major: row `t · B + b`. A task owns a block of hidden units with all four gates, so that a
+//! time step is one parallel pass: the block's part of the recurrent product, in the first cache, then the cell. What
+//! comes from the layer's input is computed for some steps at once, by the same task, just before the first of them.
 //!
 //! E is what products multiply; sums, cell states and gradients of weights are f32.
 
 mod backward;
 mod forward;
 mod memory;
+mod mogrifier;
 mod weight_drop;
 
 use std::ops::Range;
@@ -24,6 +25,7 @@ use penwright_kernels::{Cut, Element, LSTM_UNITS as UNITS, Matrix, Packed};
 
 use super::{Dropout, Linear, LockedRows};
 pub(crate) use memory::{Kept, Lines, Work, width_of};
+pub(crate) use mogrifier::Round;
 
 /// Sums of a text in a block.
 const ROW: usize = 4 * UNITS;
@@ -39,6 +41,8 @@ pub(crate) struct LstmLayer {
     pub(crate) recurrent_bias: Range<usize>,
     /// H.
     pub(crate) hidden: usize,
+    /// The Mogrifier's rounds before the cell, if it has any.
+    pub(crate) rounds: Vec<Round>,
 }
 
 /// What a layer reads.

@@ -1,5 +1,6 @@
-//! DropConnect (Wan et al. 2013) on the recurrent weights, one mask a step, as AWD-LSTM has it (Merity, Keskar and Socher
-//! 2018): the layer computes with `W = m ⊙ W_hh / (1 − p)`, and the gradient of `W_hh` is that of W through the same mask.
+//! DropConnect (Wan et al. 2013) on the recurrent weights, one mask a step, as AWD-LSTM has it (Merity, Keskar and
+//! Socher 2018): the layer computes with `W = m ⊙ W_hh / (1 − p)`, and the gradient of `W_hh` is that of W through the
+//! same mask.
 
 use penwright_kernels::{chunks, chunks_mut, each};
 

@@ -5,8 +5,8 @@ use penwright_kernels::{Factor, Matrix, chunks, chunks_mut, each, multiply};
 use super::regularization::Masks;
 use crate::layers::{Below, CHUNK, Dropout, Lines, width_of};
 
-/// The embeddings of a batch. Without dropout of them, the first layer multiplies that of each different token once, not
-/// once a place.
+/// The embeddings of a batch. Without dropout of them, the first layer multiplies that of each different token once,
+/// not once a place; unless it is a Mogrifier's, which changes it at each.
 pub(super) struct Inputs<E> {
     /// The different tokens, in the order of their first places.
     tokens: Vec<u32>,
@@ -14,7 +14,7 @@ pub(super) struct Inputs<E> {
     which: Vec<u32>,
     /// By token: which it is, plus one.
     seen: Vec<u32>,
-    /// The tokens of all places; with dropout only.
+    /// The tokens of all places, where the layer reads a row for each.
     places: Vec<u32>,
     /// The embeddings of the different tokens, or with dropout of all places.
     rows: Lines<E>,
@@ -33,8 +33,9 @@ impl<E: Factor> Inputs<E> {
         self.which.len()
     }
 
-    /// Takes up a batch, time-major; `table` is the embedding.
-    pub(super) fn set(&mut self, tokens: &[u32], table: &[f32], width: usize, masks: &Masks) {
+    /// Takes up a batch, time-major; `table` is the embedding. `each_place`: the layer reads a row for each place even
+    /// where equal tokens have equal ones.
+    pub(super) fn set(&mut self, tokens: &[u32], (table, width): (&[f32], usize), masks: &Masks, each_place: bool) {
         self.seen.resize(table.len() / width, 0);
         self.tokens.drain(..).for_each(|token| self.seen[token as usize] = 0);
         self.which.clear();
@@ -48,10 +49,11 @@ impl<E: Factor> Inputs<E> {
         }
         self.places.clear();
         let mask = masks.input.get();
-        if mask.is_some() {
+        let each_place = each_place || mask.is_some();
+        if each_place {
             self.places.extend_from_slice(tokens);
         }
-        let (stride, tokens) = (width_of::<E>(width), if mask.is_some() { &self.places } else { &self.tokens });
+        let (stride, tokens) = (width_of::<E>(width), if each_place { &self.places } else { &self.tokens });
         let dropped = masks.embedding.is_on() || mask.is_some();
         let rows = self.rows.take(tokens.len() * stride);
         each((chunks_mut(rows, CHUNK * stride), chunks(tokens, CHUNK)), |task, (rows, tokens)| {
@@ -71,17 +73,22 @@ impl<E: Factor> Inputs<E> {
         });
     }
 
+    /// Whether the first layer reads the different tokens only.
+    pub(super) fn is_table(&self) -> bool {
+        self.places.is_empty()
+    }
+
     /// What the first layer reads.
     pub(super) fn below(&self, width: usize) -> Below<'_, E> {
         let (n, stride) = (self.tokens.len().max(self.places.len()), width_of::<E>(width));
         let rows = Matrix::strided(self.rows.get(n * stride), n, width, stride);
-        if self.places.is_empty() { Below::Table(rows, n, &self.which) } else { Below::Rows(rows) }
+        if self.is_table() { Below::Table(rows, n, &self.which) } else { Below::Rows(rows) }
     }
 
     /// From the gradient of what the first layer read to that of the embedding's rows; whose those are.
     pub(super) fn mask_back(&self, d: &mut [f32], width: usize, masks: &Masks) -> &[u32] {
         let mask = masks.input.get();
-        let tokens = if mask.is_some() { &self.places } else { &self.tokens };
+        let tokens = if self.is_table() { &self.tokens } else { &self.places };
         if masks.embedding.is_on() || mask.is_some() {
             each((chunks_mut(d, CHUNK * width), chunks(tokens, CHUNK)), |task, (d, tokens)| {
                 for (i, (d, &token)) in d.chunks_exact_mut(width).zip(tokens).enumerate() {

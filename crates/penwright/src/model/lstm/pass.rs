@@ -64,7 +64,8 @@ impl Lstm {
     pub(super) fn forward<E: Factor>(&self, s: &mut Saved<E>, tokens: &[u32], state: &mut State) {
         let (batch, p) = (state.batch, &self.params.data);
         let time = tokens.len() / batch;
-        s.inputs.set(tokens, &p[self.embedding.clone()], self.config.embed, &s.masks);
+        let table = (&p[self.embedding.clone()], self.config.embed);
+        s.inputs.set(tokens, table, &s.masks, self.config.mogrifier > 0);
         s.layers.resize_with(self.layers.len(), Kept::default);
         s.dropped.resize_with(self.layers.len(), Lines::default);
         for (l, layer) in self.layers.iter().enumerate() {
@@ -90,6 +91,24 @@ impl Lstm {
         let outputs = self.shown(self.layers.len() - 1, &s.layers, &s.dropped, &s.masks, (1, time));
         product_into::<E, _, _>(Output::Sums { c: &mut s.logits, init }, outputs, self.head.matrix(p));
         &mut s.logits
+    }
+
+    /// The logits as they are, and what the last layer put out for them: rows, their width and how far apart they
+    /// begin.
+    pub(super) fn logits_and_outputs<'a, E: Factor>(
+        &self,
+        s: &'a mut Saved<E>,
+    ) -> (&'a mut [f32], (&'a [E], usize, usize)) {
+        let last = self.layers.len() - 1;
+        let (outputs, stride) = self.layers[last].output_rows(&s.layers[last], 1, s.inputs.len());
+        (&mut s.logits, (outputs, self.layers[last].hidden, stride))
+    }
+
+    /// The gradient of one text's mean loss after a forward pass.
+    pub(super) fn gradient<E: Factor>(&self, s: &mut Saved<E>, targets: &[u32], grads: &mut [f32]) {
+        let x = self.shown(self.layers.len() - 1, &s.layers, &s.dropped, &s.masks, (1, targets.len()));
+        s.output.loss(&self.head, &self.params.data, x, targets, 1.0 / targets.len() as f32);
+        self.backward(s, 1, (grads, true));
     }
 
     /// What layer `l` shows to the one above it, `[T · B, H]`.
@@ -140,7 +159,7 @@ impl Lstm {
             let drop = self.drop_of(l, &s.masks);
             layer.backward(p, (&mut *grads, fresh), memory, (below, above), (batch, time), drop);
         }
-        if s.masks.input.get().is_some() {
+        if !s.inputs.is_table() {
             self.layers[0].rows_back(&s.layers[0], &mut s.work, rows);
         }
         let dinputs = s.work.dinputs();

@@ -28,8 +28,8 @@ pub struct Regularization {
     /// Activation regularisation (Merity, McCann and Socher 2017): α times the mean square of the last layer's output
     /// after its dropout is added to the loss that is minimised, not to the loss that is reported.
     pub ar: f32,
-    /// Temporal activation regularisation: β times the mean square of the difference between the last layer's outputs of
-    /// neighbouring steps, before dropout, likewise.
+    /// Temporal activation regularisation: β times the mean square of the difference between the last layer's outputs
+    /// of neighbouring steps, before dropout, likewise.
     pub tar: f32,
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 fn model(tied: bool) -> Lstm {
-    Lstm::new(LstmConfig { vocab: 31, embed: 44, hidden: 70, layers: 3, tied }, 5).unwrap()
+    Lstm::new(LstmConfig { vocab: 31, embed: 44, hidden: 70, layers: 3, tied, ..LstmConfig::default() }, 5).unwrap()
 }
 
 /// All that can be switched on.
@@ -17,6 +17,14 @@ fn regularized(tied: bool) -> Lstm {
         tar: 1.0,
         ..Regularization::default()
     });
+    model
+}
+
+/// A Mogrifier, regularised or not.
+fn mogrified(rank: usize, regularization: &Regularization) -> Lstm {
+    let config = LstmConfig { layers: 2, mogrifier: 3, mogrifier_rank: rank, ..model(true).config };
+    let mut model = Lstm::new(config, 6).unwrap();
+    model.regularize(regularization);
     model
 }
 
@@ -50,7 +58,12 @@ fn relative_error(ours: &[f32], exact: &[f32]) -> f64 {
 #[test]
 fn bfloat16_is_f32_rounded() {
     let dropout = Dropout::new(0.2, 5, 6);
-    for (model, dropout) in [(model(false), Dropout::OFF), (model(true), Dropout::OFF), (regularized(true), dropout)] {
+    for (model, dropout) in [
+        (model(false), Dropout::OFF),
+        (model(true), Dropout::OFF),
+        (regularized(true), dropout),
+        (mogrified(4, &regularized(true).regularization), dropout),
+    ] {
         let exact = step(model.clone(), Precision::F32, (6, 60), dropout);
         let ours = step(model.clone(), Precision::Bf16, (6, 60), dropout);
         assert!((ours.0 - exact.0).abs() < 1e-3 * exact.0, "loss {} for {}", ours.0, exact.0);
@@ -66,9 +79,9 @@ fn bfloat16_is_f32_rounded() {
 /// Along the gradient the loss rises by the gradient's square, with dropout as without.
 #[test]
 fn gradients_are_slopes() {
-    for (tied, rate) in [(false, 0.0), (false, 0.3), (true, 0.3)] {
-        let dropout = Dropout::new(rate, 3, 4);
-        let (shape, model) = ((5, 60), model(tied));
+    let mogrified = mogrified(0, &Regularization { weight_drop: 0.2, ..Regularization::default() });
+    for (model, rate) in [(model(false), 0.0), (model(false), 0.3), (model(true), 0.3), (mogrified, 0.2)] {
+        let (shape, dropout) = ((5, 60), Dropout::new(rate, 3, 4));
         let (_, grads) = step(model.clone(), Precision::F32, shape, dropout);
         let size = dot(&grads, &grads);
         let loss = |by: f64| {
@@ -82,7 +95,7 @@ fn gradients_are_slopes() {
         };
         let by = 0.01 / size.sqrt();
         let slope = (loss(by) - loss(-by)) / (2.0 * by);
-        assert!((slope - size).abs() < 1e-3 * size, "tied {tied}, dropout {rate}: {slope} for {size}");
+        assert!((slope - size).abs() < 1e-3 * size, "{:?}, dropout {rate}: {slope} for {size}", model.config);
     }
 }
 
@@ -91,7 +104,7 @@ fn any_number_of_threads_gives_the_same_bits() {
     let dropout = Dropout::new(0.2, 1, 1);
     for precision in [Precision::F32, Precision::Bf16] {
         // As many rows as make several windows and chunks.
-        for model in [model(false), regularized(true)] {
+        for model in [model(false), regularized(true), mogrified(0, &regularized(true).regularization)] {
             let run = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| step(model.clone(), precision, (40, 50), dropout))
@@ -112,6 +125,8 @@ fn fresh_gradients_overwrite_and_others_add() {
         ("untied", model(false), Precision::Bf16),
         ("regularized", regularized(false), Precision::F32),
         ("regularized", regularized(true), Precision::Bf16),
+        ("mogrified", mogrified(0, &Regularization::default()), Precision::Bf16),
+        ("mogrified", mogrified(4, &regularized(true).regularization), Precision::F32),
     ];
     for (name, model, precision) in cases {
         let gradients = |before: f32, fresh: bool| {
