@@ -6,12 +6,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const KILLS: usize = 20;
 
+/// All that can be switched on for an LSTM.
+const EVERYTHING: &str = "--model lstm --layers 2 --width 32 --embed 16 --tied --dropout-input 0.2 --dropout-embed 0.1 \
+    --weight-drop 0.2 --ar 1 --tar 1 --random-length --mogrifier 2 --mogrifier-rank 4";
+
 fn command(text: &Path, out: &Path, model: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penwright"));
     command.arg("train").arg(text).arg("--out").arg(out);
     match model {
         "adapters" => command.arg("--from").arg(text.with_file_name("base")).args(["--lora", "4"]),
         "muon" => command.args("--layers 2 --width 32 --optimizer muon --average 0.98".split(' ')),
+        "everything" => command.args(EVERYTHING.split(' ')),
         model => command.args(["--model", model, "--layers", "2", "--width", "32"]),
     };
     command.args("--quiet --batch 4 --context 24 --dropout 0.1 --steps 600".split(' '));
@@ -30,7 +35,7 @@ fn killed_at_random_moments_and_resumed() {
         seed ^= seed << 17;
         seed % below
     };
-    for model in ["gpt2", "lstm", "adapters", "muon"] {
+    for model in ["gpt2", "lstm", "everything", "adapters", "muon"] {
         let dir = tempfile::tempdir().unwrap();
         let text = dir.path().join("text.txt");
         let lines: String = (0..900).map(|n| format!("The bell rang {} times in tower {n}.\n", n * n % 13)).collect();

@@ -7,8 +7,10 @@ pub mod decode;
 mod isa;
 mod lstm;
 mod mapped;
+mod masks;
 mod math;
 mod matmul;
+mod mogrify;
 mod parts;
 pub mod peak;
 mod ranges;
@@ -26,11 +28,13 @@ pub use bf16::{Bf16, Element, same_kind};
 pub use isa::{Isa, isa};
 pub use lstm::{LSTM_UNITS, LstmGradients, LstmSums, lstm_backward, lstm_forward};
 pub use mapped::Mapped;
+pub use masks::{Neighbours, masked, multiply, outputs_backward};
 pub use math::{dot, exp, random, sigmoid, tanh};
 pub use matmul::{
     Factor, Init, Matrix, Output, Packable, Packed, PackedLeft, finish, matmul, product, product_and_sums,
     product_here, product_into, product_of_packed, product_packed,
 };
+pub use mogrify::{mogrify, mogrify_backward};
 pub use parts::{BlockMut, Cut, Parts, blocks_mut, chunks, chunks_mut, each, strided_blocks_mut};
 pub use ranges::{RangesMut, ranges_mut};
 pub use rows::{

@@ -73,13 +73,20 @@ fn main() {
     let cases = [
         Case {
             name: "small",
-            config: LstmConfig { vocab: 65, embed: 512, hidden: 512, layers: 2, tied: false },
+            config: LstmConfig { vocab: 65, embed: 512, hidden: 512, layers: 2, tied: false, ..LstmConfig::default() },
             batch: 64,
             context: 128,
         },
         Case {
             name: "large",
-            config: LstmConfig { vocab: 10_000, embed: 400, hidden: 1150, layers: 3, tied: false },
+            config: LstmConfig {
+                vocab: 10_000,
+                embed: 400,
+                hidden: 1150,
+                layers: 3,
+                tied: false,
+                ..LstmConfig::default()
+            },
             batch: 20,
             context: 70,
         },

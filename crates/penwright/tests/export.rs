@@ -21,7 +21,7 @@ fn gpt2(vocab: usize) -> ModelConfig {
 }
 
 fn lstm(vocab: usize, embed: usize, tied: bool) -> ModelConfig {
-    ModelConfig::Lstm(LstmConfig { vocab, embed, hidden: 12, layers: 2, tied })
+    ModelConfig::Lstm(LstmConfig { vocab, embed, hidden: 12, layers: 2, tied, ..LstmConfig::default() })
 }
 
 /// A run of a few steps.
@@ -86,6 +86,22 @@ fn lstm_weights_have_pytorchs_names() {
         }
         assert_eq!(theirs.contains_key("head.weight"), !tied);
     }
+}
+
+#[test]
+fn a_mogrifier_has_no_form_in_pytorch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, out) = (dir.path().join("run"), dir.path().join("out"));
+    run(&source, |vocab| {
+        let config = LstmConfig { vocab, embed: 6, hidden: 12, layers: 2, mogrifier: 3, ..LstmConfig::default() };
+        ModelConfig::Lstm(LstmConfig { mogrifier_rank: 2, ..config })
+    });
+    let ModelConfig::Lstm(config) = Run::open(&source).unwrap().config else { panic!("no LSTM") };
+    assert_eq!((config.mogrifier, config.mogrifier_rank), (3, 2));
+    let shapes: Vec<_> = weights(&source).into_iter().filter(|(name, _)| name.starts_with("mogrifier.1.1.")).collect();
+    assert_eq!(shapes.iter().map(|(name, _)| &name[14..]).collect::<Vec<_>>(), ["left", "right"]);
+    let error = to(Format::Pytorch, &source, &out).unwrap_err().to_string();
+    assert!(error.contains("Mogrifier") && !out.exists(), "{error}");
 }
 
 #[test]

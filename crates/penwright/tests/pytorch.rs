@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use penwright::layers::Dropout;
-use penwright::model::{Gpt2, Gpt2Config, LanguageModel, Lstm, LstmConfig, Params, Trainable};
+use penwright::model::{Gpt2, Gpt2Config, LanguageModel, Lstm, LstmConfig, Params, Regularization, Trainable};
 use penwright::train::{AdamW, Muon, Optimizer, Sgd};
 use penwright_kernels::Bf16;
 use safetensors::SafeTensors;
@@ -45,12 +45,12 @@ fn close(what: &str, ours: &[f32], theirs: &[f32]) {
     }
 }
 
-fn check_step(mut model: Box<dyn Trainable>, fixture: &Fixture, batch: usize) {
+fn check_step(mut model: Box<dyn Trainable>, fixture: &Fixture, batch: usize, dropout: Dropout) {
     fixture.load(model.params_mut());
     let tensors = model.params().tensors.clone();
     let mut grads = vec![0.0; model.params().data.len()];
     let (tokens, targets) = (fixture.ids("input.tokens"), fixture.ids("input.targets"));
-    let loss = model.train_step(&tokens, &targets, batch, &mut grads, true, Dropout::OFF);
+    let loss = model.train_step(&tokens, &targets, batch, &mut grads, true, dropout);
     close("loss", &[loss as f32], &fixture.floats("output.loss"));
     for tensor in &tensors {
         close(&tensor.name, &grads[tensor.range.clone()], &fixture.floats(&format!("grad.{}", tensor.name)));
@@ -102,7 +102,7 @@ fn gpt2_equals_transformers() {
         let fixture = Fixture::open(name);
         let mut model =
             Gpt2::new(Gpt2Config { vocab, context, layers, heads, width, ..Gpt2Config::default() }, 0).unwrap();
-        check_step(Box::new(model.clone()), &fixture, batch);
+        check_step(Box::new(model.clone()), &fixture, batch, Dropout::OFF);
         fixture.load(model.params_mut());
         check_decoding(Arc::new(model), &fixture, batch, None);
     }
@@ -116,15 +116,73 @@ fn lstm_equals_torch() {
         ("lstm_tied", 17, 12, 20, 2, true, 3),
     ] {
         let fixture = Fixture::open(name);
-        let mut model = Lstm::new(LstmConfig { vocab, embed, hidden, layers, tied }, 0).unwrap();
+        let mut model =
+            Lstm::new(LstmConfig { vocab, embed, hidden, layers, tied, ..LstmConfig::default() }, 0).unwrap();
         fixture.load(model.params_mut());
         let first = fixture.ids("input.first");
         let mut carried = model.clone();
         let mut unused = vec![0.0; carried.params().data.len()];
         carried.train_step(&first, &first, batch, &mut unused, true, Dropout::OFF);
-        check_step(Box::new(carried), &fixture, batch);
+        check_step(Box::new(carried), &fixture, batch, Dropout::OFF);
         check_decoding(Arc::new(model), &fixture, batch, Some(first));
     }
+}
+
+/// What the fixtures call everything, beside a rate of 0.3.
+fn everything() -> Regularization {
+    Regularization {
+        dropout_input: Some(0.4),
+        dropout_hidden: Some(0.25),
+        dropout_embed: 0.2,
+        weight_drop: 0.5,
+        ar: 2.0,
+        tar: 1.0,
+        ..Regularization::default()
+    }
+}
+
+/// The fixtures know the masks of seed 3: of the first window in step 1, of the second in step 2.
+#[test]
+fn regularized_lstm_equals_torch() {
+    let words = Regularization { dropout_embed: 0.3, weight_drop: 0.4, tar: 3.0, ..Regularization::default() };
+    let inputs = Regularization { dropout_input: Some(0.5), ar: 3.0, ..Regularization::default() };
+    for (name, layers, tied, rate, regularization) in [
+        ("lstm_regularized", 3, true, 0.3, everything()),
+        ("lstm_dropped_words", 2, false, 0.0, words),
+        ("lstm_dropped_inputs", 1, false, 0.0, inputs),
+    ] {
+        let fixture = Fixture::open(name);
+        let mut model =
+            Lstm::new(LstmConfig { vocab: 17, embed: 12, hidden: 20, layers, tied, ..LstmConfig::default() }, 0)
+                .unwrap();
+        fixture.load(model.params_mut());
+        model.regularize(&regularization);
+        let (first, mut unused) = (fixture.ids("input.first"), vec![0.0; model.params().data.len()]);
+        model.train_step(&first, &first, 3, &mut unused, true, Dropout::new(rate, 3, 1));
+        check_step(Box::new(model), &fixture, 3, Dropout::new(rate, 3, 2));
+    }
+}
+
+#[test]
+fn mogrifier_equals_its_cell_in_torch() {
+    let fixture = Fixture::open("lstm_mogrifier");
+    let config = LstmConfig { vocab: 17, embed: 12, hidden: 20, layers: 2, mogrifier: 5, ..LstmConfig::default() };
+    let mut model = Lstm::new(config.clone(), 0).unwrap();
+    fixture.load(model.params_mut());
+    let first = fixture.ids("input.first");
+    let (mut carried, mut unused) = (model.clone(), vec![0.0; model.params().data.len()]);
+    carried.train_step(&first, &first, 3, &mut unused, true, Dropout::OFF);
+    check_step(Box::new(carried), &fixture, 3, Dropout::OFF);
+    check_decoding(Arc::new(model), &fixture, 3, Some(first.clone()));
+
+    let fixture = Fixture::open("lstm_mogrifier_low_rank");
+    let config = LstmConfig { layers: 3, tied: true, mogrifier: 4, mogrifier_rank: 3, ..config };
+    let mut model = Lstm::new(config, 0).unwrap();
+    fixture.load(model.params_mut());
+    model.regularize(&everything());
+    let (first, mut unused) = (fixture.ids("input.first"), vec![0.0; model.params().data.len()]);
+    model.train_step(&first, &first, 3, &mut unused, true, Dropout::new(0.3, 3, 1));
+    check_step(Box::new(model), &fixture, 3, Dropout::new(0.3, 3, 2));
 }
 
 #[test]

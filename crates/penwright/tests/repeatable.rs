@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use penwright::model::{Gpt2Config, LstmConfig, Precision};
+use penwright::model::{Gpt2Config, LstmConfig, Precision, Regularization};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
 use penwright::train::{
@@ -31,12 +31,28 @@ fn options() -> TrainOptions {
     }
 }
 
-fn shapes(vocab: usize) -> [ModelConfig; 3] {
+fn shapes(vocab: usize) -> [ModelConfig; 4] {
+    let tied = LstmConfig { vocab, embed: 16, hidden: 40, layers: 2, tied: true, ..LstmConfig::default() };
     [
         ModelConfig::Gpt2(Gpt2Config { vocab, context: 24, layers: 2, heads: 2, width: 32, ..Gpt2Config::default() }),
-        ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 48, layers: 2, tied: false }),
-        ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 40, layers: 2, tied: true }),
+        ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 48, layers: 2, tied: false, ..LstmConfig::default() }),
+        ModelConfig::Lstm(tied.clone()),
+        ModelConfig::Lstm(LstmConfig { mogrifier: 3, mogrifier_rank: 4, ..tied }),
     ]
+}
+
+/// All that an LSTM can be regularised by.
+fn regularized() -> TrainOptions {
+    let regularization = Regularization {
+        dropout_input: Some(0.2),
+        dropout_output: Some(0.15),
+        dropout_embed: 0.1,
+        weight_drop: 0.2,
+        ar: 0.5,
+        tar: 0.25,
+        ..Regularization::default()
+    };
+    TrainOptions { regularization, random_length: true, accumulate: 2, ..options() }
 }
 
 /// All shapes in both precisions, and one each by every optimizer and average.
@@ -44,9 +60,13 @@ fn runs(vocab: usize) -> Vec<(ModelConfig, TrainOptions)> {
     let mut runs = Vec::new();
     for precision in [Precision::F32, Precision::Bf16] {
         let options = TrainOptions { precision, ..options() };
-        let [gpt2, lstm, tied] = shapes(vocab);
+        let [gpt2, lstm, tied, mogrified] = shapes(vocab);
         for config in [&gpt2, &lstm, &tied] {
             runs.push((config.clone(), options.clone()));
+        }
+        let everything = TrainOptions { precision, ..regularized() };
+        for config in [&lstm, &tied, &mogrified] {
+            runs.push((config.clone(), everything.clone()));
         }
         let muon = TrainOptions { optimizer: OptimizerKind::Muon, average: Averaging::Decay(0.95), ..options.clone() };
         runs.push((gpt2, muon.clone()));

@@ -146,13 +146,45 @@ pub(crate) struct Train {
     /// The embedding is the output layer too; the LSTM's last layer is as wide as it
     #[arg(long)]
     pub(crate) tied: bool,
+    /// Rounds in which an LSTM's inputs and hidden states gate each other before the cell (Mogrifier) [default: 0]
+    #[arg(long, value_name = "ROUNDS")]
+    pub(crate) mogrifier: Option<usize>,
+    /// Rank of the matrices of those rounds [default: whole matrices]
+    #[arg(long, value_name = "N")]
+    pub(crate) mogrifier_rank: Option<usize>,
     /// Order of an n-gram model: its context and the next token [default: by the level]
     #[arg(long, value_name = "N")]
     pub(crate) order: Option<usize>,
-    /// Dropout rate [default: 0 for GPT-2, 0.2 for LSTM]
+    /// Dropout rate; of an LSTM in all places where the flags below give none [default: 0; 0.2 between an LSTM's
+    /// layers]
     #[arg(long, value_name = "P")]
     pub(crate) dropout: Option<f32>,
-    /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM; with muon 2e-3 and 8e-3; with --from 0.077 / width, ten times that with --lora]
+    /// Variational dropout of the embedding's output: one mask for all time steps [default: --dropout]
+    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
+    pub(crate) dropout_input: Option<f32>,
+    /// Variational dropout between layers [default: --dropout]
+    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
+    pub(crate) dropout_hidden: Option<f32>,
+    /// Variational dropout of the last layer's output [default: --dropout]
+    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
+    pub(crate) dropout_output: Option<f32>,
+    /// Dropout of whole words: rows of the embedding [default: 0]
+    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
+    pub(crate) dropout_embed: Option<f32>,
+    /// Dropout of recurrent weights (DropConnect), one mask a step [default: 0]
+    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
+    pub(crate) weight_drop: Option<f32>,
+    /// Activation regularisation: this times the mean square of the last layer's output [default: 0]
+    #[arg(long, value_name = "ALPHA", help_heading = "Regularising an LSTM")]
+    pub(crate) ar: Option<f32>,
+    /// Temporal activation regularisation: the same of the output's change from step to step [default: 0]
+    #[arg(long, value_name = "BETA", help_heading = "Regularising an LSTM")]
+    pub(crate) tar: Option<f32>,
+    /// Windows of random length around --context, the learning rate of a step rescaled by it
+    #[arg(long, help_heading = "Regularising an LSTM")]
+    pub(crate) random_length: bool,
+    /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM; with muon 2e-3 and 8e-3; with --from 0.077 / width,
+    /// ten times that with --lora]
     #[arg(long, value_name = "X")]
     pub(crate) lr: Option<f32>,
     /// Optimizer; muon moves the hidden matrices by Muon and all else by AdamW [default: adamw]
@@ -260,8 +292,18 @@ impl Train {
             width: self.width,
             embed: self.embed,
             tied: self.tied.then_some(true),
+            mogrifier: self.mogrifier,
+            mogrifier_rank: self.mogrifier_rank,
             order: self.order,
             dropout: self.dropout,
+            dropout_input: self.dropout_input,
+            dropout_hidden: self.dropout_hidden,
+            dropout_output: self.dropout_output,
+            dropout_embed: self.dropout_embed,
+            weight_drop: self.weight_drop,
+            ar: self.ar,
+            tar: self.tar,
+            random_length: self.random_length.then_some(true),
             lr: self.lr,
             optimizer,
             momentum: self.momentum,

@@ -66,7 +66,8 @@ fn settings(kind: ModelKind, share: Duration) -> Settings {
             embed: Some(128),
             batch: Some(12),
             context: Some(48),
-            dropout: Some(0.4),
+            dropout: Some(0.0),
+            dropout_hidden: Some(0.4),
             ..common
         },
         ModelKind::Gpt2 => Settings {

@@ -235,7 +235,14 @@ fn train_and_write(model: &str) -> Result<(f64, f64), String> {
     let tokenizer = Tokenizer::train(Level::Char, &[&text], None).map_err(|e| e.to_string())?;
     let vocab = tokenizer.vocab_size();
     let config = match model {
-        "lstm" => ModelConfig::Lstm(LstmConfig { vocab, embed: 16, hidden: 32, layers: 1, tied: false }),
+        "lstm" => ModelConfig::Lstm(LstmConfig {
+            vocab,
+            embed: 16,
+            hidden: 32,
+            layers: 1,
+            tied: false,
+            ..LstmConfig::default()
+        }),
         _ => ModelConfig::Gpt2(Gpt2Config {
             vocab,
             context: 16,

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 use penwright::corpus;
-use penwright::model::mean_score;
-use penwright::train::{Settings, token_stream};
+use penwright::model::{Adaptation, Dynamic, NeuralCache, mean_adapted_score, mean_score};
+use penwright::run::Run;
+use penwright::train::{SETTINGS, Settings, token_stream};
 use serde_json::json;
 
 use super::{Failure, name, open};
@@ -19,8 +20,12 @@ pub(super) fn run(cli: &Cli, args: &Eval) -> Result<(), Failure> {
         Some(precision) => run.model.clone().with_precision(precision.into())?,
         None => run.model.clone(),
     };
+    let adaptation = adaptation(args, &run)?;
     let start = Instant::now();
-    let (nats, top1) = mean_score(&*model, &tokens, args.stride)?;
+    let (nats, top1) = match adaptation.is_some() {
+        true => mean_adapted_score(&*model, &tokens, &adaptation)?,
+        false => mean_score(&*model, &tokens, args.stride)?,
+    };
     let seconds = start.elapsed().as_secs_f64();
     let (chars, bytes) = (corpus.chars(), corpus.bytes());
     let scored = tokens.len() - 1;
@@ -42,4 +47,25 @@ pub(super) fn run(cli: &Cli, args: &Eval) -> Result<(), Failure> {
         writeln!(out, "  top-1 accuracy      {:.2} %", 100.0 * top1)?;
     }
     Ok(())
+}
+
+/// What the model may do with the text.
+fn adaptation(args: &Eval, run: &Run) -> Result<Adaptation, Failure> {
+    let cache = args.cache.map(|size| NeuralCache { size, theta: args.cache_theta, lambda: args.cache_lambda });
+    let training = match args.dynamic_rms {
+        true => {
+            let texts = Settings::load(&run.dir.join(SETTINGS))?.training_texts()?;
+            let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
+            Some(token_stream(&run.tokenizer, &texts))
+        }
+        false => None,
+    };
+    let dynamic = args.dynamic.map(|lr| Dynamic {
+        lr,
+        decay: args.dynamic_decay,
+        segment: args.dynamic_segment,
+        epsilon: Dynamic::EPSILON,
+        training,
+    });
+    Ok(Adaptation { cache, dynamic })
 }

@@ -53,9 +53,14 @@ impl Writer {
     fn config(self) -> ModelConfig {
         match self {
             Writer::Gpt2 => ModelConfig::Gpt2(Gpt2Config::default()),
-            Writer::Lstm => {
-                ModelConfig::Lstm(LstmConfig { vocab: 65, embed: 512, hidden: 512, layers: 2, tied: false })
-            }
+            Writer::Lstm => ModelConfig::Lstm(LstmConfig {
+                vocab: 65,
+                embed: 512,
+                hidden: 512,
+                layers: 2,
+                tied: false,
+                ..LstmConfig::default()
+            }),
         }
     }
 

@@ -46,7 +46,8 @@ pub(super) fn shapes() -> [Shape; 6] {
         Shape { name, model, batch, context, short }
     };
     let lstm = |name, [layers, hidden, embed, vocab]: [usize; 4], [batch, context]: [usize; 2], short| {
-        let model = ModelConfig::Lstm(LstmConfig { vocab, embed, hidden, layers, tied: false });
+        let model =
+            ModelConfig::Lstm(LstmConfig { vocab, embed, hidden, layers, tied: false, ..LstmConfig::default() });
         Shape { name, model, batch, context, short }
     };
     [

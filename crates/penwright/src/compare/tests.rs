@@ -12,7 +12,7 @@ fn contenders(names: [&str; 2], training: Vec<Arc<str>>) -> Vec<Contender> {
     let vocab = tokenizer.vocab_size();
     let configs = [
         ModelConfig::Gpt2(Gpt2Config { vocab, context: 32, layers: 1, heads: 2, width: 16, ..Gpt2Config::default() }),
-        ModelConfig::Lstm(LstmConfig { vocab, embed: 8, hidden: 16, layers: 1, tied: false }),
+        ModelConfig::Lstm(LstmConfig { vocab, embed: 8, hidden: 16, layers: 1, tied: false, ..LstmConfig::default() }),
     ];
     let plan = |flops_per_token| Event::Plan {
         model: "x".into(),

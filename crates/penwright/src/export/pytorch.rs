@@ -3,16 +3,20 @@
 use std::path::Path;
 
 use super::tensors::{self, Dtype};
-use crate::Result;
 use crate::files::{WEIGHTS, write, write_json};
 use crate::model::{LstmConfig, Params};
 use crate::run::ModelConfig;
 use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
 
 const MODEL: &str = include_str!("model.py");
 
 /// Fills the folder.
 pub(super) fn write_folder(dir: &Path, shape: &LstmConfig, params: &Params, tokenizer: &Tokenizer) -> Result<()> {
+    if shape.mogrifier > 0 {
+        let problem = "torch.nn.LSTM has no Mogrifier; only an LSTM trained without --mogrifier is exported";
+        return Err(Error::setting("to", problem));
+    }
     let mut config = ModelConfig::Lstm(shape.clone()).to_json(tokenizer.eot());
     config["suppress_tokens"] = tokenizer.suppressed().into();
     write_json(&dir.join("config.json"), &config)?;

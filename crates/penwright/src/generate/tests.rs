@@ -18,7 +18,9 @@ pub(super) fn models(vocab: usize) -> [Arc<dyn LanguageModel>; 2] {
     let mut gpt2 =
         Gpt2::new(Gpt2Config { vocab, context: 16, layers: 2, heads: 2, width: 16, ..Gpt2Config::default() }, 1)
             .unwrap();
-    let mut lstm = Lstm::new(LstmConfig { vocab, embed: 12, hidden: 20, layers: 2, tied: false }, 2).unwrap();
+    let mut lstm =
+        Lstm::new(LstmConfig { vocab, embed: 12, hidden: 20, layers: 2, tied: false, ..LstmConfig::default() }, 2)
+            .unwrap();
     gpt2.params_mut().data.iter_mut().for_each(|w| *w *= 5.0);
     lstm.params_mut().data.iter_mut().for_each(|w| *w *= 4.0);
     [Arc::new(gpt2), Arc::new(lstm)]

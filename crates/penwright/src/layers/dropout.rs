@@ -8,7 +8,7 @@ use super::TASK;
 pub use penwright_kernels::random;
 
 /// Dropout for one step of training; a rate of zero (evaluation) does nothing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Dropout {
     rate: f32,
     key: u64,
@@ -26,6 +26,24 @@ impl Dropout {
     /// The same for another place in the model.
     pub fn at(self, place: u64) -> Self {
         Dropout { rate: self.rate, key: random(self.key, place) }
+    }
+
+    /// The same mask's numbers at another rate.
+    #[must_use]
+    pub fn with_rate(self, rate: f32) -> Self {
+        Dropout { rate, ..self }
+    }
+
+    /// The probability that an element is dropped.
+    pub fn rate(self) -> f32 {
+        self.rate
+    }
+
+    /// What element `index` is multiplied by: 0 or 1 / (1 − rate).
+    pub fn factor(self, index: usize) -> f32 {
+        let mut factor = [1.0];
+        self.apply_here(&mut factor, index);
+        factor[0]
     }
 
     /// Whether it does anything.
@@ -77,3 +95,41 @@ impl Dropout {
 
 /// Values that are copied at once.
 const PART: usize = 512;
+
+/// A mask for all time steps of a window (Gal and Ghahramani 2016), one row a text.
+#[derive(Default)]
+pub(crate) struct Locked {
+    factors: Vec<f32>,
+    width: usize,
+}
+
+impl Locked {
+    /// Draws the mask `[rows, width]`: element i of `dropout`'s numbers is element i of the matrix.
+    pub(crate) fn draw(&mut self, dropout: Dropout, rows: usize, width: usize) {
+        self.factors.clear();
+        self.width = width;
+        if dropout.is_on() {
+            self.factors.resize(rows * width, 1.0);
+            dropout.apply(&mut self.factors);
+        }
+    }
+
+    /// The rows, `[rows, width]`; none where nothing is dropped.
+    pub(crate) fn get(&self) -> Option<LockedRows<'_>> {
+        (!self.factors.is_empty()).then_some(LockedRows { factors: &self.factors, width: self.width })
+    }
+}
+
+/// A mask to read. Row `t · rows + b` of time-major values has row b.
+#[derive(Clone, Copy)]
+pub(crate) struct LockedRows<'a> {
+    factors: &'a [f32],
+    width: usize,
+}
+
+impl<'a> LockedRows<'a> {
+    /// The factors of a row of time-major values.
+    pub(crate) fn of(self, row: usize) -> &'a [f32] {
+        &self.factors[row % (self.factors.len() / self.width) * self.width..][..self.width]
+    }
+}

@@ -18,11 +18,12 @@ pub use attention::Attention;
 pub(crate) use cross_entropy::OutputLayer;
 pub use cross_entropy::log_softmax;
 pub use dropout::{Dropout, random};
+pub(crate) use dropout::{Locked, LockedRows};
 pub(crate) use embedding::embed_backward;
 pub use layer_norm::LayerNorm;
 pub(crate) use linear::add_rows;
 pub use linear::{Layout, Linear};
-pub(crate) use lstm_cell::{Above, Below, Kept, Lines, LstmLayer, Work, width_of};
+pub(crate) use lstm_cell::{Above, Below, Kept, LayerDrop, Lines, LstmLayer, Round, Work, width_of};
 pub use penwright_kernels::{Isa, isa};
 
 /// Rows of an element-wise pass that one task takes.

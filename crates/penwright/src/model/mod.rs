@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+mod adaptation;
 mod decode;
 mod gpt2;
 mod lstm;
@@ -16,9 +17,10 @@ mod params;
 #[cfg(test)]
 mod tests;
 
+pub use adaptation::{Adaptation, Dynamic, NeuralCache};
 pub use decode::DecodePrecision;
 pub use gpt2::{Frozen, Gpt2, Gpt2Config, Lora, LoraConfig, Tuning};
-pub use lstm::{Lstm, LstmConfig};
+pub use lstm::{Lstm, LstmConfig, Regularization};
 pub(crate) use ngram::Context;
 pub use ngram::{MAX_ORDER, Ngram, NgramConfig};
 pub use params::{Params, Tensor, Values};
@@ -100,6 +102,20 @@ pub trait LanguageModel: Send + Sync {
         stride: Option<usize>,
         sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
     ) -> Result<()>;
+
+    /// [`LanguageModel::score`] by an LSTM that follows the text ([`Adaptation`]).
+    ///
+    /// # Errors
+    /// When the model is none or a setting cannot work; else as [`LanguageModel::score`].
+    fn score_adapting(
+        &self,
+        _tokens: &[u32],
+        _adaptation: &Adaptation,
+        _sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
+    ) -> Result<()> {
+        let what = "the neural cache and dynamic evaluation are for an LSTM with its weights as they were trained";
+        Err(Error::Unsupported(format!("{what}; leave out --cache and --dynamic, or --precision")))
+    }
 }
 
 /// A model whose gradients are known: what the trainer needs beside [`LanguageModel`].
@@ -129,6 +145,9 @@ pub trait Trainable: LanguageModel {
     /// Whether a step keeps little of what it computes for the backward and computes the rest once more: less memory,
     /// more time, the same results. Without effect on a model that cannot.
     fn checkpoint_activations(&mut self, _on: bool) {}
+
+    /// Chooses how an LSTM is regularised beside [`Dropout`]'s rate; without effect on another model.
+    fn regularize(&mut self, _regularization: &Regularization) {}
 
     /// Forgets the carried state of one stream.
     fn reset_stream(&mut self, stream: usize);
@@ -162,6 +181,14 @@ pub trait Trainable: LanguageModel {
 /// As [`LanguageModel::score`].
 pub fn mean_score(model: &dyn LanguageModel, tokens: &[u32], stride: Option<usize>) -> Result<(f64, f64)> {
     mean_of(|sink| model.score(tokens, stride, sink))
+}
+
+/// The mean of [`LanguageModel::score_adapting`], likewise.
+///
+/// # Errors
+/// As [`LanguageModel::score_adapting`].
+pub fn mean_adapted_score(model: &dyn LanguageModel, tokens: &[u32], adaptation: &Adaptation) -> Result<(f64, f64)> {
+    mean_of(|sink| model.score_adapting(tokens, adaptation, sink))
 }
 
 /// The same of scores by any way.

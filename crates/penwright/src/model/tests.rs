@@ -69,7 +69,7 @@ fn gradients_equal_differences<M: Trainable + Clone>(model: &M, dropout: Dropout
 #[test]
 fn lstm_tied_and_with_dropout() {
     for (tied, rate) in [(true, 0.0), (true, 0.4), (false, 0.4)] {
-        let config = LstmConfig { vocab: 7, embed: 5, hidden: 6, layers: 2, tied };
+        let config = LstmConfig { vocab: 7, embed: 5, hidden: 6, layers: 2, tied, ..LstmConfig::default() };
         let model = Lstm::new(config, 3).unwrap();
         assert_eq!(model.params().find("lstm.weight_ih_l1").unwrap().shape[1], 6);
         gradients_equal_differences(&model, Dropout::new(rate, 1, 2));

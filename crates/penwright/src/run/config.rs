@@ -62,7 +62,8 @@ impl ModelConfig {
             ModelConfig::Lstm(c) => {
                 let [vocab, embed, hidden, layers] = [c.vocab, c.embed, c.hidden, c.layers].map(|n| n as f64);
                 let last = if c.tied { embed } else { hidden };
-                let layer = |inputs: f64, width: f64| 4.0 * width * (inputs + width);
+                let layer =
+                    |inputs: f64, width: f64| 4.0 * width * (inputs + width) + c.mogrifier_params(inputs, width);
                 let products = match c.layers {
                     0 | 1 => layer(embed, last),
                     _ => layer(embed, hidden) + (layers - 2.0) * layer(hidden, hidden) + layer(hidden, last),
@@ -98,7 +99,12 @@ impl ModelConfig {
                 let one = if checkpointed { block } else { 0.0 };
                 blocks + one + 5.0 * width + inner.max(3.0 * width) + c.vocab as f64
             }
-            ModelConfig::Lstm(c) => (7.0 * c.layers as f64 + 5.0) * c.hidden as f64 + (c.embed + c.vocab) as f64,
+            ModelConfig::Lstm(c) => {
+                // Dropped inputs and outputs, and of each round of the Mogrifier its gates and what came of them.
+                let (hidden, input) = (c.hidden as f64, c.embed as f64);
+                let layers = c.layers as f64 * (7.0 + 2.0 * c.mogrifier as f64) + 6.0;
+                layers * hidden.max(if c.mogrifier > 0 { input } else { 0.0 }) + 2.0 * input + c.vocab as f64
+            }
         };
         let program = f64::from(32 << 20);
         let all = self.counts().0;
@@ -118,10 +124,18 @@ impl ModelConfig {
                 "bos_token_id": eot, "eos_token_id": eot
             }),
             ModelConfig::Gpt2(c) => hf::config::to_json(c, eot),
-            ModelConfig::Lstm(c) => json!({
-                "model_type": "penwright_lstm", "vocab_size": c.vocab, "embedding_size": c.embed,
-                "hidden_size": c.hidden, "num_layers": c.layers, "tie_word_embeddings": c.tied, "bos_token_id": eot, "eos_token_id": eot
-            }),
+            ModelConfig::Lstm(c) => {
+                let mut json = json!({
+                    "model_type": "penwright_lstm", "vocab_size": c.vocab, "embedding_size": c.embed,
+                    "hidden_size": c.hidden, "num_layers": c.layers, "tie_word_embeddings": c.tied,
+                    "bos_token_id": eot, "eos_token_id": eot
+                });
+                if c.mogrifier > 0 {
+                    json["mogrifier_rounds"] = c.mogrifier.into();
+                    json["mogrifier_rank"] = c.mogrifier_rank.into();
+                }
+                json
+            }
         }
     }
 
@@ -142,6 +156,10 @@ impl ModelConfig {
     fn from_own_json(json: &Value) -> Option<Self> {
         let size =
             |key: &str| json.get(key)?.as_u64().filter(|&n| n > 0 && n < hf::config::LARGEST).map(|n| n as usize);
+        let count = |key: &str, most: u64| match json.get(key) {
+            Some(value) => value.as_u64().filter(|&n| n <= most).map(|n| n as usize),
+            None => Some(0),
+        };
         match json.get("model_type")?.as_str()? {
             "penwright_ngram" => {
                 Some(ModelConfig::Ngram(NgramConfig { vocab: size("vocab_size")?, order: size("order")? }))
@@ -152,6 +170,8 @@ impl ModelConfig {
                 hidden: size("hidden_size")?,
                 layers: size("num_layers")?,
                 tied: json.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
+                mogrifier: count("mogrifier_rounds", LstmConfig::MOST_ROUNDS as u64)?,
+                mogrifier_rank: count("mogrifier_rank", hf::config::LARGEST)?,
             })),
             _ => None,
         }

@@ -180,7 +180,14 @@ mod tests {
                 width: 16,
                 ..Gpt2Config::default()
             }),
-            ModelConfig::Lstm(LstmConfig { vocab, embed: 8, hidden: 16, layers: 1, tied: false }),
+            ModelConfig::Lstm(LstmConfig {
+                vocab,
+                embed: 8,
+                hidden: 16,
+                layers: 1,
+                tied: false,
+                ..LstmConfig::default()
+            }),
         ];
         let models = configs.iter().map(|c| c.build(3).unwrap().into_model()).collect();
         (tokenizer, models)

@@ -1,5 +1,6 @@
 //! Which tokens a step trains on: a function of the step alone, so that any step can be repeated.
 
+use super::lengths::RandomLengths;
 use crate::layers::random;
 use crate::model::ModelKind;
 use crate::{Error, Result};
@@ -11,6 +12,7 @@ pub struct Batches<'a> {
     context: usize,
     kind: ModelKind,
     seed: u64,
+    random: Option<RandomLengths>,
 }
 
 impl<'a> Batches<'a> {
@@ -31,16 +33,45 @@ impl<'a> Batches<'a> {
                 tokens.len()
             )));
         }
-        Ok(Batches { tokens, batch, context, kind, seed })
+        Ok(Batches { tokens, batch, context, kind, seed, random: None })
+    }
+
+    /// The same with windows of random length: around `context`, or one time in twenty around half of it. Where a
+    /// stream's next window would reach over its end, the stream begins anew.
+    ///
+    /// # Errors
+    /// When they are not for an LSTM.
+    pub fn with_random_lengths(self) -> Result<Self> {
+        if self.kind != ModelKind::Lstm {
+            return Err(Error::setting("random-length", "is for an LSTM; leave it out"));
+        }
+        let random = Some(RandomLengths::new(self.context, (self.batch, self.stream()), self.seed));
+        Ok(Batches { random, ..self })
+    }
+
+    /// Tokens of each window of a step.
+    pub fn length(&self, step: u64) -> usize {
+        self.random.as_ref().map_or(self.context, |random| random.length(step))
+    }
+
+    /// Tokens of all steps before one.
+    pub fn tokens_before(&self, step: u64) -> u64 {
+        let each = self.random.as_ref().map_or(step * self.context as u64, |random| random.before(step));
+        each * self.batch as u64
+    }
+
+    /// Tokens of an LSTM's stream, targets counted.
+    fn stream(&self) -> usize {
+        (self.tokens.len() - 1) / self.batch
     }
 
     /// Steps in which an LSTM's streams run through the text once.
     fn steps_per_pass(&self) -> u64 {
-        ((self.tokens.len() - 1) / self.batch / self.context) as u64
+        (self.stream() / self.context) as u64
     }
 
-    /// The step of its pass at which stream `b` of an LSTM is. The streams' beginnings are spread evenly over a pass, so
-    /// that what follows an empty state is learned all the time and not once a pass.
+    /// The step of its pass at which stream `b` of an LSTM is. The streams' beginnings are spread evenly over a pass,
+    /// so that what follows an empty state is learned all the time and not once a pass.
     fn step_of_stream(&self, step: u64, b: usize) -> u64 {
         let steps = self.steps_per_pass();
         (step + b as u64 * steps / self.batch as u64) % steps
@@ -48,6 +79,9 @@ impl<'a> Batches<'a> {
 
     /// Whether stream `b` begins anew at this step, counted from zero, with an empty state.
     pub fn begins(&self, step: u64, b: usize) -> bool {
+        if let Some(random) = &self.random {
+            return random.place(step, b).1;
+        }
         self.kind == ModelKind::Lstm && (step == 0 || self.step_of_stream(step, b) == 0)
     }
 
@@ -60,22 +94,24 @@ impl<'a> Batches<'a> {
         ((u128::from(point) * places) >> 64) as usize
     }
 
-    /// Inputs and targets of a step, each `[batch · context]`. An LSTM reads `batch` parallel streams on and on, each
+    /// Inputs and targets of a step, each `[batch · length]`. An LSTM reads `batch` parallel streams on and on, each
     /// begun by the end-of-text token wherever in the text it begins; a GPT-2 reads windows spread over the text.
     pub fn get(&self, step: u64, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) {
         inputs.clear();
         targets.clear();
+        let length = self.length(step);
         for b in 0..self.batch {
-            let start = if self.kind == ModelKind::Lstm {
-                let stream = (self.tokens.len() - 1) / self.batch;
-                b * stream + self.step_of_stream(step, b) as usize * self.context
+            let start = if let Some(random) = &self.random {
+                b * self.stream() + random.place(step, b).0
+            } else if self.kind == ModelKind::Lstm {
+                b * self.stream() + self.step_of_stream(step, b) as usize * self.context
             } else {
                 self.window(step * self.batch as u64 + b as u64)
             };
             let first = if self.begins(step, b) { 0 } else { start };
             inputs.push(self.tokens[first]);
-            inputs.extend(&self.tokens[start + 1..start + self.context]);
-            targets.extend(&self.tokens[start + 1..start + self.context + 1]);
+            inputs.extend(&self.tokens[start + 1..start + length]);
+            targets.extend(&self.tokens[start + 1..start + length + 1]);
         }
     }
 }
@@ -106,6 +142,32 @@ mod tests {
             }
         }
         assert_eq!(begun, [vec![0, 5], vec![0, 3, 8]]);
+    }
+
+    #[test]
+    fn streams_of_random_lengths_continue_too() {
+        const END: u32 = 9999;
+        let tokens: Vec<u32> = std::iter::once(END).chain(1..1003).collect();
+        let batches = Batches::new(&tokens, 2, 20, ModelKind::Lstm, 3).unwrap().with_random_lengths().unwrap();
+        let (mut x, mut y) = (vec![], vec![]);
+        let (mut last, mut begun, mut seen) = ([0; 2], [0; 2], 0);
+        for step in 0..200 {
+            batches.get(step, &mut x, &mut y);
+            let length = batches.length(step);
+            assert_eq!((x.len(), y.len(), batches.tokens_before(step)), (2 * length, 2 * length, seen));
+            seen += 2 * length as u64;
+            for b in 0..2 {
+                let (x, y) = (&x[b * length..][..length], &y[b * length..][..length]);
+                assert!(x[1..] == y[..length - 1] && y.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+                let stream = b as u32 * 501;
+                assert!(y[0] > stream && y[length - 1] <= stream + 501, "leaves stream {b} at step {step}");
+                assert_eq!(x[0], if batches.begins(step, b) { END } else { last[b] }, "stream {b} at step {step}");
+                begun[b] += usize::from(batches.begins(step, b));
+                last[b] = y[length - 1];
+            }
+        }
+        assert!(begun.iter().all(|begun| (6..12).contains(begun)), "{begun:?}");
+        assert!(Batches::new(&tokens, 2, 20, ModelKind::Gpt2, 3).unwrap().with_random_lengths().is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(super) fn measure(start: &Start, data: &Data, options: &TrainOptions) -> Res
     let mut model = start.build(options.seed)?;
     model.checkpoint_activations(options.checkpoint_activations);
     model.set_precision(options.precision);
+    model.regularize(&options.regularization);
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let mut grads = vec![0.0; model.params().data.len()];
     let mut optimizer = optimizer(model.params(), options);

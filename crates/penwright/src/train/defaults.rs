@@ -27,7 +27,8 @@ pub(super) fn of(kind: ModelKind, level: Level, optimizer: OptimizerKind) -> Set
             width: Some(256),
             embed: Some(64),
             tied: Some(false),
-            dropout: Some(0.2),
+            dropout: Some(0.0),
+            dropout_hidden: Some(0.2),
             ..common
         },
         ModelKind::Gpt2 => Settings {
@@ -91,7 +92,14 @@ pub(super) fn tuning(base: &ModelConfig, adapters: bool, optimizer: OptimizerKin
             lr: lr(if adapters { 10.0 } else { 1.0 } * 1e-4 * 768.0 / shape.width as f32),
             ..common
         },
-        _ => Settings { batch: Some(32), context: Some(64), lr: lr(1e-3), dropout: Some(0.2), ..common },
+        _ => Settings {
+            batch: Some(32),
+            context: Some(64),
+            lr: lr(1e-3),
+            dropout: Some(0.0),
+            dropout_hidden: Some(0.2),
+            ..common
+        },
     }
 }
 
@@ -105,6 +113,8 @@ pub(super) fn shape_of(base: &ModelConfig, level: Level) -> Settings {
             width: Some(shape.hidden),
             embed: Some(shape.embed),
             tied: Some(shape.tied),
+            mogrifier: Some(shape.mogrifier).filter(|&rounds| rounds > 0),
+            mogrifier_rank: Some(shape.mogrifier_rank).filter(|&rank| rank > 0),
             ..given(ModelKind::Lstm)
         },
         ModelConfig::Gpt2(shape) => Settings {

@@ -7,6 +7,7 @@ mod data;
 mod defaults;
 mod event;
 mod job;
+mod lengths;
 mod metrics;
 mod ngram;
 mod optimizer;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Averaging, OptimizerKind, Schedule};
-use crate::model::Precision;
+use super::{Averaging, OptimizerKind, Schedule, lengths};
+use crate::model::{Precision, Regularization};
 use crate::{Error, Result};
 
 /// How long to train.
@@ -26,7 +26,10 @@ impl Length {
     pub(super) fn steps(self, train_tokens: u64, options: &TrainOptions) -> Option<u64> {
         match self {
             Length::Steps(steps) => Some(steps),
-            Length::Epochs(epochs) => Some((epochs * train_tokens as f64 / options.step_tokens() as f64).ceil() as u64),
+            Length::Epochs(epochs) => {
+                let mean = if options.random_length { lengths::MEAN } else { 1.0 };
+                Some((epochs * train_tokens as f64 / (mean * options.step_tokens() as f64)).ceil() as u64)
+            }
             Length::Budget(_) => None,
         }
     }
@@ -44,6 +47,10 @@ pub struct TrainOptions {
     pub context: usize,
     /// Batches whose gradients are averaged for one step.
     pub accumulate: usize,
+    /// Whether an LSTM's windows are of random length around [`context`](Self::context), the learning rate of a step
+    /// rising and falling with it.
+    #[serde(default)]
+    pub random_length: bool,
     /// Peak learning rate.
     pub lr: f32,
     /// The optimizer.
@@ -68,6 +75,9 @@ pub struct TrainOptions {
     pub clip: f32,
     /// Dropout rate.
     pub dropout: f32,
+    /// What else an LSTM is regularised by.
+    #[serde(default)]
+    pub regularization: Regularization,
     /// What products multiply.
     #[serde(default)]
     pub precision: Precision,
@@ -109,6 +119,7 @@ impl Default for TrainOptions {
             batch: 12,
             context: 64,
             accumulate: 1,
+            random_length: false,
             lr: 1e-3,
             optimizer: OptimizerKind::default(),
             momentum: None,
@@ -119,6 +130,7 @@ impl Default for TrainOptions {
             weight_decay: 0.1,
             clip: 1.0,
             dropout: 0.0,
+            regularization: Regularization::default(),
             seed: 0,
             eval_every: None,
             evals: 20,
@@ -133,7 +145,7 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
-    /// Tokens that one optimizer step reads.
+    /// Tokens that one optimizer step reads; where windows are of random length, about as many.
     pub fn step_tokens(&self) -> u64 {
         (self.batch * self.context * self.accumulate) as u64
     }
@@ -141,6 +153,11 @@ impl TrainOptions {
     /// The momentum that the optimizer has; zero without.
     pub(super) fn momentum(&self) -> f32 {
         self.momentum.or(self.optimizer.default_momentum()).unwrap_or(0.0)
+    }
+
+    /// The most tokens of each text that a step reads.
+    pub(super) fn longest(&self) -> usize {
+        self.context + if self.random_length { lengths::BEYOND } else { 0 }
     }
 
     /// # Errors
@@ -160,6 +177,7 @@ impl TrainOptions {
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::setting("dropout", format!("{} is not at least 0 and below 1", self.dropout)));
         }
+        self.regularization.check()?;
         if !self.weight_decay.is_finite() || self.weight_decay < 0.0 {
             return Err(Error::setting("weight-decay", format!("{} is not a number from 0 up", self.weight_decay)));
         }

@@ -10,7 +10,7 @@ use super::defaults::{self, TUNING_EVALS};
 use super::{Averaging, Length, OptimizerKind, Schedule, TrainOptions};
 use crate::corpus::{self, ReadOptions};
 use crate::files::write;
-use crate::model::{self, Gpt2Config, LoraConfig, LstmConfig, ModelKind, NgramConfig};
+use crate::model::{self, Gpt2Config, LoraConfig, LstmConfig, ModelKind, NgramConfig, Regularization};
 use crate::run::ModelConfig;
 use crate::tokenizer::Level;
 use crate::{Error, Result};
@@ -91,6 +91,8 @@ pub struct Settings {
     pub context: Option<usize>,
     /// Batches whose gradients are averaged for one step.
     pub accumulate: Option<usize>,
+    /// Whether an LSTM's windows are of random length around the context.
+    pub random_length: Option<bool>,
     /// Blocks or layers.
     pub layers: Option<usize>,
     /// Attention heads of a GPT-2.
@@ -101,10 +103,28 @@ pub struct Settings {
     pub embed: Option<usize>,
     /// Whether an LSTM's output layer is its embedding.
     pub tied: Option<bool>,
+    /// Rounds of gating before an LSTM's cells (the Mogrifier).
+    pub mogrifier: Option<usize>,
+    /// Rank of the matrices of those rounds.
+    pub mogrifier_rank: Option<usize>,
     /// Order of an n-gram model: tokens of a context and the next.
     pub order: Option<usize>,
-    /// Dropout rate.
+    /// Dropout rate; of an LSTM the variational one of input, hidden layers and output where theirs is not given.
     pub dropout: Option<f32>,
+    /// Variational dropout of an LSTM's embedding.
+    pub dropout_input: Option<f32>,
+    /// Variational dropout between an LSTM's layers.
+    pub dropout_hidden: Option<f32>,
+    /// Variational dropout of an LSTM's last output.
+    pub dropout_output: Option<f32>,
+    /// Dropout of whole rows of an LSTM's embedding.
+    pub dropout_embed: Option<f32>,
+    /// Dropout of an LSTM's recurrent weights.
+    pub weight_drop: Option<f32>,
+    /// Activation regularisation of an LSTM, α.
+    pub ar: Option<f32>,
+    /// Temporal activation regularisation of an LSTM, β.
+    pub tar: Option<f32>,
     /// Peak learning rate.
     pub lr: Option<f32>,
     /// The optimizer.
@@ -175,11 +195,15 @@ impl Settings {
     }
 
     /// These settings where given, else those of `below`. Of budget, steps and epochs the upper side's counts, and
-    /// of the two ways to validate; with another optimizer its own settings.
+    /// of the two ways to validate; with another optimizer its own settings; an upper `dropout` replaces all that is below
+    /// of an LSTM's variational dropout.
     #[must_use]
     pub fn over(self, mut below: Settings) -> Settings {
         if self.budget.is_some() || self.steps.is_some() || self.epochs.is_some() {
             (below.budget, below.steps, below.epochs) = (None, None, None);
+        }
+        if self.dropout.is_some() {
+            (below.dropout_input, below.dropout_hidden, below.dropout_output) = (None, None, None);
         }
         if self.val.is_some() || self.val_fraction.is_some() {
             (below.val, below.val_fraction) = (None, None);
@@ -197,8 +221,9 @@ impl Settings {
         }
         over!(field keep_wrapping model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
-            layers heads width embed tied order dropout lr optimizer momentum muon_lr average schedule warmup weight_decay clip precision seed
-            eval_every sample_every patience checkpoint_every)
+            layers heads width embed tied mogrifier mogrifier_rank order dropout dropout_input
+            dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
+            average schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
     }
 
     /// Sets one value by its name, as `--set KEY=VALUE` does.
@@ -267,7 +292,8 @@ impl Settings {
                 })*
             };
         }
-        agree!(model "model" level "level" layers "layers" heads "heads" width "width" embed "embed" tied "tied" order "order");
+        agree!(model "model" level "level" layers "layers" heads "heads" width "width" embed "embed" tied "tied"
+            order "order" mogrifier "mogrifier" mogrifier_rank "mogrifier-rank");
         if self.vocab_size.is_some() {
             let problem = "the base that --from names has its own vocabulary; leave the flag out";
             return Err(Error::setting("vocab-size", problem));
@@ -295,8 +321,32 @@ impl Settings {
         })
     }
 
+    /// # Errors
+    /// When what only an LSTM has is asked of another model.
+    fn check_lstm(&self) -> Result<()> {
+        let given = [
+            ("dropout-input", self.dropout_input.is_some()),
+            ("dropout-hidden", self.dropout_hidden.is_some()),
+            ("dropout-output", self.dropout_output.is_some()),
+            ("dropout-embed", self.dropout_embed.is_some()),
+            ("weight-drop", self.weight_drop.is_some()),
+            ("ar", self.ar.is_some()),
+            ("mogrifier", self.mogrifier.is_some()),
+            ("mogrifier-rank", self.mogrifier_rank.is_some()),
+            ("tar", self.tar.is_some()),
+            ("random-length", self.random_length == Some(true)),
+        ];
+        match given.into_iter().find(|(_, given)| *given && self.kind() != ModelKind::Lstm) {
+            Some((flag, _)) => {
+                Err(Error::setting(flag, format!("is for an LSTM, not for {}; leave it out", self.kind())))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What can be known to be wrong before any text is read. Of filled settings.
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_lstm()?;
         if self.lora.is_none() {
             let given = [("lora-alpha", self.lora_alpha.is_some()), ("lora-targets", self.lora_targets.is_some())];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
@@ -341,6 +391,8 @@ impl Settings {
                 hidden: size(self.width),
                 layers: size(self.layers),
                 tied: self.tied.unwrap_or(false),
+                mogrifier: self.mogrifier.unwrap_or(0),
+                mogrifier_rank: self.mogrifier_rank.unwrap_or(0),
             }),
             ModelKind::Gpt2 => ModelConfig::Gpt2(Gpt2Config {
                 vocab,
@@ -365,6 +417,7 @@ impl Settings {
             batch: self.batch.unwrap_or(defaults.batch),
             context: self.context.unwrap_or(defaults.context),
             accumulate: self.accumulate.unwrap_or(defaults.accumulate),
+            random_length: self.random_length.unwrap_or(defaults.random_length),
             lr: self.lr.unwrap_or(defaults.lr),
             optimizer: self.optimizer.unwrap_or_default(),
             momentum: self.momentum,
@@ -375,6 +428,15 @@ impl Settings {
             weight_decay: self.weight_decay.unwrap_or(defaults.weight_decay),
             clip: self.clip.unwrap_or(defaults.clip),
             dropout: self.dropout.unwrap_or(defaults.dropout),
+            regularization: Regularization {
+                dropout_input: self.dropout_input,
+                dropout_hidden: self.dropout_hidden,
+                dropout_output: self.dropout_output,
+                dropout_embed: self.dropout_embed.unwrap_or(0.0),
+                weight_drop: self.weight_drop.unwrap_or(0.0),
+                ar: self.ar.unwrap_or(0.0),
+                tar: self.tar.unwrap_or(0.0),
+            },
             seed: self.seed.unwrap_or(defaults.seed),
             eval_every: self.eval_every,
             sample_every: self.sample_every,
@@ -396,6 +458,21 @@ fn one_line(error: &toml::de::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dropout_of_one_number_is_that_of_all_places() {
+        let lstm = Settings { model: Some(ModelKind::Lstm), ..Settings::default() };
+        let rates = |settings: Settings| {
+            let options = settings.filled().train_options();
+            let of = options.regularization;
+            [of.dropout_input, of.dropout_hidden, of.dropout_output].map(|rate| rate.unwrap_or(options.dropout))
+        };
+        assert_eq!(rates(lstm.clone()), [0.0, 0.2, 0.0]);
+        assert_eq!(rates(Settings { dropout: Some(0.5), ..lstm.clone() }), [0.5; 3]);
+        let both = Settings { dropout: Some(0.5), dropout_output: Some(0.1), ..lstm.clone() };
+        assert_eq!(rates(both.clone()), [0.5, 0.5, 0.1]);
+        assert_eq!(rates(Settings { dropout: Some(0.3), ..lstm }.over(both)), [0.3; 3]);
+    }
 
     #[test]
     fn upper_settings_win_and_a_length_replaces_a_length() {

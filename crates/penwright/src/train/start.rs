@@ -206,7 +206,7 @@ impl Start {
     /// Bytes that training takes.
     pub fn memory(&self, options: &TrainOptions) -> u64 {
         let tuning = self.base.as_ref().map(|base| &base.tuning);
-        let with_adamw = self.config.memory(options.batch, options.context, tuning, options.checkpoint_activations);
+        let with_adamw = self.config.memory(options.batch, options.longest(), tuning, options.checkpoint_activations);
         let trained = 4 * self.num_trained();
         let moments = match options.optimizer {
             OptimizerKind::AdamW => 2 * trained,

@@ -60,7 +60,9 @@ pub fn train(
     let mut model = start.build(options.seed)?;
     model.checkpoint_activations(options.checkpoint_activations);
     model.set_precision(options.precision);
+    model.regularize(&options.regularization);
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
+    let batches = if options.random_length { batches.with_random_lengths()? } else { batches };
     let mut optimizer = optimizer(model.params(), options);
     let mut average = match options.average {
         Averaging::Decay(decay) => Some(Average::exponential(model.params().data.to_vec(), decay)),
@@ -292,7 +294,7 @@ impl Trainer<'_> {
     }
 
     fn tokens(&self) -> u64 {
-        self.progress.step * self.options.step_tokens()
+        self.batches.tokens_before(self.progress.step * self.options.accumulate as u64)
     }
 
     /// One optimizer step: `accumulate` batches forward and backward, clipping, update.
@@ -333,7 +335,14 @@ impl Trainer<'_> {
         // A short run warms up over its first tenth.
         let warmup = options.warmup.min(self.progress.total.unwrap_or(u64::MAX) / 10).max(1);
         let warm = ((step + 1) as f64 / warmup as f64).min(1.0);
-        (f64::from(options.lr) * warm * options.schedule.factor(done)) as f32
+        (f64::from(options.lr) * warm * options.schedule.factor(done) * self.share()) as f32
+    }
+
+    /// The length of the step's windows as a part of the context: 1 unless lengths are random.
+    fn share(&self) -> f64 {
+        let (parts, first) = (self.options.accumulate as u64, self.progress.step * self.options.accumulate as u64);
+        let tokens: usize = (first..first + parts).map(|batch| self.batches.length(batch)).sum();
+        tokens as f64 / (parts as usize * self.options.context) as f64
     }
 
     fn report(&mut self, lr: f32, grad_norm: f32) -> Result<()> {

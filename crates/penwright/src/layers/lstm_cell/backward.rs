@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use penwright_kernels::{
     self as kernels, BlockMut, Cut, Factor, Init, LSTM_UNITS as UNITS, LstmGradients, Matrix, Output, add, blocks_mut,
-    chunks_mut, each, product_into, product_of_packed, strided_blocks_mut,
+    chunks, chunks_mut, each, product_into, product_of_packed, product_packed, strided_blocks_mut,
 };
 
 use super::forward::CHUNK;
-use super::{Above, Below, Kept, Lines, LstmLayer, ROW, Shape, Work, width_of};
-use crate::layers::Dropout;
+use super::{Above, Below, Kept, LayerDrop, Lines, LstmLayer, ROW, Shape, Work, width_of};
+use crate::layers::{Dropout, LockedRows, TASK};
 
 /// Rows of which the gradients of the weights are computed at once.
 const WINDOW: usize = 1536;
@@ -17,16 +17,19 @@ const WINDOW: usize = 1536;
 impl LstmLayer {
     /// The gradient of the sums as the layer below reads it.
     pub(crate) fn above<'a, E: Factor>(&self, kept: &'a Kept<E>, rows: usize) -> Above<'a, E> {
-        Above::Product(self.dgates(kept, rows), &kept.down)
+        match self.rounds.is_empty() {
+            true => Above::Product(self.dgates(kept, rows), &kept.down),
+            false => Above::Ready(&kept.mogrified.dx),
+        }
     }
 
-    fn dgates<'a, E: Factor>(&self, kept: &'a Kept<E>, rows: usize) -> Matrix<'a, E> {
+    pub(super) fn dgates<'a, E: Factor>(&self, kept: &'a Kept<E>, rows: usize) -> Matrix<'a, E> {
         let width = width_of::<E>(4 * self.hidden);
         Matrix::strided(kept.gates.get(rows * width), rows, 4 * self.hidden, width)
     }
 
-    /// Adds the gradients of the weights; what the layer below needs is in `kept` then ([`LstmLayer::above`]), or, where
-    /// that is a table, its gradient is in `work` ([`Work::dtable`]). `dropout` is what the outputs went through.
+    /// Adds the gradients of the weights; what the layer below needs is in `kept` then ([`LstmLayer::above`]), or,
+    /// where that is a table, its gradient is in `work` ([`Work::dinputs`]). `drop` is that of the forward pass.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn backward<E: Factor>(
         &self,
@@ -35,20 +38,25 @@ impl LstmLayer {
         (kept, work): (&mut Kept<E>, &mut Work<E>),
         (below, above): (Below<'_, E>, Above<'_, E>),
         (batch, time): (usize, usize),
-        dropout: Dropout,
+        drop: LayerDrop<'_>,
     ) {
+        if let (Below::Rows(x), false) = (below, self.rounds.is_empty()) {
+            return self.mogrified_backward(p, (grads, fresh), (kept, work), (x, above), (batch, time), drop);
+        }
         let (h, inputs) = (self.hidden, self.input.inputs);
         let shape = Shape { batch, time, hidden: h };
-        work.back.pack(Matrix::new(&p[self.recurrent.clone()], 4 * h, h));
+        let recurrent = self.recurrent_weights(p, drop.weights, &mut work.dropped);
+        work.back.pack(Matrix::new(recurrent, 4 * h, h));
         // Equal windows, of whole chunks of steps.
         let windows = shape.rows().div_ceil(WINDOW).max(1);
         let window = time.div_ceil(windows).next_multiple_of(steps(shape));
         for first in (0..time).step_by(window).rev() {
             let range = first..time.min(first + window);
             let init = if fresh && range.end == time { Init::Zero } else { Init::Add };
-            self.steps_back(kept, work, (below, above), shape, range.clone(), dropout);
-            self.weights_back(grads, init, (kept, work), below, shape, range);
+            self.steps_back(kept, work, (below, above), shape, range.clone(), drop.outputs);
+            self.weights_back(grads, init, (kept, work), below, (shape, range), drop.weights);
         }
+        self.recurrent_gradient(grads, fresh, drop.weights, &mut work.dropped);
         self.biases_back(grads, work, shape, below.table_rows());
         match below {
             Below::Rows(_) => kept.down.pack(Matrix::new(&p[self.input.weight.clone()], 4 * h, inputs)),
@@ -65,6 +73,18 @@ impl LstmLayer {
         }
     }
 
+    /// The gradient of the rows that the first layer read, into `work` ([`Work::dinputs`]); after
+    /// [`LstmLayer::backward`].
+    pub(crate) fn rows_back<E: Factor>(&self, kept: &Kept<E>, work: &mut Work<E>, rows: usize) {
+        work.dtable.resize(rows * self.input.inputs, 0.0);
+        if !self.rounds.is_empty() {
+            let parts = (chunks_mut(&mut work.dtable, TASK), chunks(&kept.mogrified.dx, TASK));
+            return each(parts, |_, (to, from)| kernels::widen(from, to));
+        }
+        let to: Output<'_, E> = Output::Sums { c: &mut work.dtable, init: Init::Zero };
+        product_packed(to, self.dgates(kept, rows), &kept.down);
+    }
+
     /// What some steps add to the gradients of the weights, while the gradients of their sums are still in the cache.
     fn weights_back<E: Factor>(
         &self,
@@ -72,13 +92,16 @@ impl LstmLayer {
         init: Init<'_>,
         (kept, work): (&Kept<E>, &mut Work<E>),
         below: Below<'_, E>,
-        Shape { batch, time, .. }: Shape,
-        range: Range<usize>,
+        (Shape { batch, time, .. }, range): (Shape, Range<usize>),
+        drop: Dropout,
     ) {
         let (first, rows) = (range.start * batch, range.len() * batch);
         work.left.pack(self.dgates(kept, time * batch).rows(first, rows).t());
         work.right.pack(self.outputs(kept, batch, time, true).rows(first, rows));
-        let to = Output::Sums { c: &mut grads[self.recurrent.clone()], init };
+        let to = match drop.is_on() {
+            true => Output::Sums { c: &mut work.dropped, init: if range.end == time { Init::Zero } else { Init::Add } },
+            false => Output::Sums { c: &mut grads[self.recurrent.clone()], init },
+        };
         product_of_packed(to, &work.left, &work.right);
         if let Below::Rows(x) = below {
             work.right.pack(x.rows(first, rows));
@@ -88,7 +111,7 @@ impl LstmLayer {
     }
 
     /// Each block's sums begin with those of the biases.
-    fn biases_back<E: Factor>(&self, grads: &mut [f32], work: &Work<E>, shape: Shape, table_rows: usize) {
+    pub(super) fn biases_back<E: Factor>(&self, grads: &mut [f32], work: &Work<E>, shape: Shape, table_rows: usize) {
         let (h, one) = (self.hidden, block_sums(shape, table_rows));
         for (i, sums) in work.sums.get(shape.blocks() * one).chunks_exact(one).enumerate() {
             for (gate, sums) in sums[..ROW].chunks_exact(UNITS).enumerate() {
@@ -108,7 +131,7 @@ impl LstmLayer {
         (below, above): (Below<'_, E>, Above<'_, E>),
         shape: Shape,
         range: Range<usize>,
-        dropout: Dropout,
+        mask: Option<LockedRows<'_>>,
     ) {
         let Shape { batch, time, hidden: h } = shape;
         let (rows, filled) = (shape.rows(), shape.blocks() * UNITS);
@@ -142,7 +165,7 @@ impl LstmLayer {
                 }
                 let first = t / steps * steps;
                 if t + 1 == time || t + 1 == first + steps {
-                    outputs_back(above, dh, (first * batch, (t + 1 - first) * batch), i, h, dropout);
+                    outputs_back(above, dh, (first * batch, (t + 1 - first) * batch), i, h, mask);
                 }
                 let dh = &mut dh[(t - first) * batch * UNITS..][..batch * UNITS];
                 if t + 1 < time {
@@ -180,18 +203,18 @@ fn steps(shape: Shape) -> usize {
 }
 
 /// A block's part of the sums: gradient of the biases, of the table's rows, and of the hidden states of some steps.
-fn block_sums(shape: Shape, table_rows: usize) -> usize {
+pub(super) fn block_sums(shape: Shape, table_rows: usize) -> usize {
     (1 + table_rows) * ROW + steps(shape) * shape.batch * UNITS
 }
 
 /// The gradient of a block's outputs, for `(first, number)` of the rows, `[rows, UNITS]`.
-fn outputs_back<E: Factor>(
+pub(super) fn outputs_back<E: Factor>(
     above: Above<'_, E>,
     dh: &mut [f32],
     (first, rows): (usize, usize),
     block: usize,
     h: usize,
-    dropout: Dropout,
+    mask: Option<LockedRows<'_>>,
 ) {
     match above {
         Above::Product(dsums, weight) => {
@@ -206,9 +229,9 @@ fn outputs_back<E: Factor>(
             }
         }
     }
-    if dropout.is_on() {
+    if let Some(mask) = mask {
         for (i, row) in dh.chunks_exact_mut(UNITS).enumerate().take(rows) {
-            dropout.apply_here(row, (first + i) * h + block * UNITS);
+            kernels::multiply(row, &mask.of(first + i)[block * UNITS..]);
         }
     }
 }

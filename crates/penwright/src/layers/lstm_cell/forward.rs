@@ -6,12 +6,13 @@ use penwright_kernels::{
 };
 
 use super::{Below, Kept, LstmLayer, ROW, Shape, Work, width_of};
+use crate::layers::Dropout;
 
 /// Rows of the input product that are computed at once.
 pub(super) const CHUNK: usize = 256;
 
 /// The state before the first step into the first rows of `[(T + 1) · B, H]`.
-fn begin<E: Factor>(to: &mut [E], width: usize, state: &[f32], h: usize) {
+pub(super) fn begin<E: Factor>(to: &mut [E], width: usize, state: &[f32], h: usize) {
     for (to, from) in to.chunks_exact_mut(width).zip(state.chunks_exact(h)) {
         to.fill(E::default());
         to.iter_mut().zip(from).for_each(|(t, f)| *t = E::of(*f));
@@ -19,14 +20,14 @@ fn begin<E: Factor>(to: &mut [E], width: usize, state: &[f32], h: usize) {
 }
 
 /// The state after the last step.
-fn end<E: Factor>(state: &mut [f32], h: usize, from: &[E], width: usize) {
+pub(super) fn end<E: Factor>(state: &mut [f32], h: usize, from: &[E], width: usize) {
     for (to, from) in state.chunks_exact_mut(h).zip(from.chunks_exact(width)) {
         to.iter_mut().zip(from).for_each(|(t, f)| *t = f.get());
     }
 }
 
 impl LstmLayer {
-    fn shape(&self, batch: usize, time: usize) -> Shape {
+    pub(super) fn shape(&self, batch: usize, time: usize) -> Shape {
         Shape { batch, time, hidden: self.hidden }
     }
 
@@ -50,21 +51,24 @@ impl LstmLayer {
         (&kept.hidden.get((time + 1) * batch * width)[batch * width..], width)
     }
 
-    fn pack_forward<E: Factor>(&self, p: &[f32], work: &mut Work<E>) {
+    pub(super) fn pack_forward<E: Factor>(&self, p: &[f32], work: &mut Work<E>, drop: Dropout) {
         let (h, inputs) = (self.hidden, self.input.inputs);
         let filled = h.next_multiple_of(UNITS);
         work.bias.clear();
         work.bias.resize(4 * filled, 0.0);
         let input_bias = self.input.bias.clone().map_or(&[][..], |bias| &p[bias]);
+        let recurrent = self.recurrent_weights(p, drop, &mut work.dropped);
         for gate in 0..4 {
             work.input[gate].pack(Matrix::new(&p[self.input.weight.clone()][gate * h * inputs..], h, inputs).t());
-            work.recurrent[gate].pack(Matrix::new(&p[self.recurrent.clone()][gate * h * h..], h, h).t());
+            work.recurrent[gate].pack(Matrix::new(&recurrent[gate * h * h..], h, h).t());
             let biases = input_bias[gate * h..].iter().zip(&p[self.recurrent_bias.clone()][gate * h..]);
             work.bias[gate * filled..][..h].iter_mut().zip(biases).for_each(|(to, (a, b))| *to = a + b);
         }
     }
 
-    /// T steps of B texts: what the backward needs goes into `kept`; `hidden` and `cell`, `[B, H]`, move on.
+    /// T steps of B texts: what the backward needs goes into `kept`; `hidden` and `cell`, `[B, H]`, move on. `drop` is
+    /// for the recurrent weights.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn forward<E: Factor>(
         &self,
         p: &[f32],
@@ -73,7 +77,11 @@ impl LstmLayer {
         below: Below<'_, E>,
         (hidden, cell): (&mut [f32], &mut [f32]),
         time: usize,
+        drop: Dropout,
     ) {
+        if let (Below::Rows(x), false) = (below, self.rounds.is_empty()) {
+            return self.mogrified_forward(p, kept, work, x, (hidden, cell), time, drop);
+        }
         let h = self.hidden;
         let shape = self.shape(hidden.len() / h, time);
         let Shape { batch, .. } = shape;
@@ -85,7 +93,7 @@ impl LstmLayer {
         let gates = kept.gates.take(rows * gates_width);
         begin(&mut hiddens[..batch * hidden_width], hidden_width, hidden, h);
         begin(&mut cells[..batch * cell_width], cell_width, cell, h);
-        self.pack_forward(p, work);
+        self.pack_forward(p, work, drop);
 
         // Of each block: what comes from the input for some steps, and what from the state for one.
         let (steps, input_rows) = match below {

@@ -3,6 +3,8 @@
 use bytemuck::Zeroable;
 use penwright_kernels::{Element, Packed, PackedLeft};
 
+use super::mogrifier::{Mogrified, RoundsWork};
+
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
@@ -56,12 +58,13 @@ pub(crate) struct Kept<E: Element> {
     pub(super) cell: Lines<f32>,
     /// `W_ih` for the layer below.
     pub(super) down: Packed<E>,
+    pub(super) mogrified: Mogrified<E>,
 }
 
 impl<E: Element> Default for Kept<E> {
     fn default() -> Self {
         let (gates, hidden, cell) = (Lines::default(), Lines::default(), Lines::default());
-        Kept { gates, hidden, cell, down: Packed::default() }
+        Kept { gates, hidden, cell, down: Packed::default(), mogrified: Mogrified::default() }
     }
 }
 
@@ -73,18 +76,21 @@ pub(crate) struct Work<E: Element> {
     pub(super) recurrent: [Packed<E>; 4],
     /// `W_hh` whole, to be multiplied by the gradient of the sums.
     pub(super) back: Packed<E>,
+    /// `W_hh` with some of it dropped, then the gradient of that; empty where nothing is dropped.
+    pub(super) dropped: Vec<f32>,
     /// `b_ih + b_hh`, each gate's filled up to whole blocks.
     pub(super) bias: Vec<f32>,
     /// Each block's sums.
     pub(super) sums: Lines<f32>,
     /// Gradient of the cell state, `[B, H]`.
     pub(super) dcell: Lines<f32>,
-    /// Gradients of the sums by input, `[rows of the table, 4H]`, and of the table.
+    /// Gradients of the sums by input, `[rows of the table, 4H]`, and of the inputs of the first layer.
     pub(super) by_input: Vec<E>,
     pub(super) dtable: Vec<f32>,
     /// Factors of the gradients of the weights.
     pub(super) left: PackedLeft<E>,
     pub(super) right: Packed<E>,
+    pub(super) rounds: RoundsWork<E>,
 }
 
 impl<E: Element> Default for Work<E> {
@@ -93,6 +99,7 @@ impl<E: Element> Default for Work<E> {
             input: Default::default(),
             recurrent: Default::default(),
             back: Packed::default(),
+            dropped: Vec::new(),
             bias: Vec::new(),
             sums: Lines::default(),
             dcell: Lines::default(),
@@ -100,13 +107,14 @@ impl<E: Element> Default for Work<E> {
             dtable: Vec::new(),
             left: PackedLeft::default(),
             right: Packed::default(),
+            rounds: RoundsWork::default(),
         }
     }
 }
 
 impl<E: Element> Work<E> {
-    /// The gradient of the table that the layer read.
-    pub(crate) fn dtable(&self) -> &[f32] {
-        &self.dtable
+    /// The gradient of the table that the layer read, or of the rows ([`super::LstmLayer::rows_back`]).
+    pub(crate) fn dinputs(&mut self) -> &mut Vec<f32> {
+        &mut self.dtable
     }
 }

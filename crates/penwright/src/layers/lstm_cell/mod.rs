@@ -7,22 +7,25 @@
 //! o = σ(a_o)   what is shown            a = W_ih x + b_ih + W_hh h' + b_hh
 //! ```
 //!
-//! All matrices are time-major: row `t · B + b`. A task owns a block of hidden units with all four gates, so that a time
-//! step is one parallel pass: the block's part of the recurrent product, in the first cache, then the cell. What comes
-//! from the layer's input is computed for some steps at once, by the same task, just before the first of them.
+//! All matrices are time-major: row `t · B + b`. A task owns a block of hidden units with all four gates, so that a
+//! time step is one parallel pass: the block's part of the recurrent product, in the first cache, then the cell. What
+//! comes from the layer's input is computed for some steps at once, by the same task, just before the first of them.
 //!
 //! E is what products multiply; sums, cell states and gradients of weights are f32.
 
 mod backward;
 mod forward;
 mod memory;
+mod mogrifier;
+mod weight_drop;
 
 use std::ops::Range;
 
 use penwright_kernels::{Cut, Element, LSTM_UNITS as UNITS, Matrix, Packed};
 
-use super::Linear;
+use super::{Dropout, Linear, LockedRows};
 pub(crate) use memory::{Kept, Lines, Work, width_of};
+pub(crate) use mogrifier::Round;
 
 /// Sums of a text in a block.
 const ROW: usize = 4 * UNITS;
@@ -38,6 +41,8 @@ pub(crate) struct LstmLayer {
     pub(crate) recurrent_bias: Range<usize>,
     /// H.
     pub(crate) hidden: usize,
+    /// The Mogrifier's rounds before the cell, if it has any.
+    pub(crate) rounds: Vec<Round>,
 }
 
 /// What a layer reads.
@@ -65,6 +70,15 @@ pub(crate) enum Above<'a, E: Element> {
     Product(Matrix<'a, E>, &'a Packed<E>),
     /// It is computed, `[T · B, H]`.
     Ready(&'a [E]),
+}
+
+/// What is dropped of a layer in a step of training.
+#[derive(Clone, Copy)]
+pub(crate) struct LayerDrop<'a> {
+    /// Of its outputs on their way up, the same for all time steps.
+    pub(crate) outputs: Option<LockedRows<'a>>,
+    /// Of its recurrent weights (`weight_drop`).
+    pub(crate) weights: Dropout,
 }
 
 /// Sizes of a pass.

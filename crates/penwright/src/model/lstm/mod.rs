@@ -1,7 +1,11 @@
 //! An LSTM language model: embedding, stacked LSTM layers, output layer. Tensors are named as
 //! `torch.nn.Embedding`, `torch.nn.LSTM` and `torch.nn.Linear` name them.
 
+mod adaptation;
+mod inputs;
+mod neural_cache;
 mod pass;
+mod regularization;
 mod session;
 
 use std::ops::Range;
@@ -11,16 +15,17 @@ use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecodePrecision, LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens,
-    mean_of, scores_of,
+    Adaptation, DecodePrecision, LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable,
+    check_tokens, mean_of, scores_of,
 };
-use crate::layers::{Dropout, Layout, Linear, LstmLayer as Layer};
+use crate::layers::{Dropout, Layout, Linear, LstmLayer as Layer, Round};
 use crate::{Error, Result};
 use pass::Saved;
+pub use regularization::Regularization;
 use session::OwnDecoding;
 
 /// The shape of an LSTM.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LstmConfig {
     /// Number of token ids, V.
     pub vocab: usize,
@@ -34,9 +39,19 @@ pub struct LstmConfig {
     /// as wide as the embedding.
     #[serde(default)]
     pub tied: bool,
+    /// Rounds in which a layer's input and hidden state gate each other before the cell (the Mogrifier; Melis, Kočiský
+    /// and Blunsom 2020); 0 for a plain LSTM.
+    #[serde(default)]
+    pub mogrifier: usize,
+    /// Rank of the rounds' matrices, each then the product of two; 0 for whole matrices.
+    #[serde(default)]
+    pub mogrifier_rank: usize,
 }
 
 impl LstmConfig {
+    /// The most rounds of the Mogrifier; the paper finds five to be enough.
+    pub const MOST_ROUNDS: usize = 16;
+
     /// # Errors
     /// When the shape is impossible.
     pub(crate) fn check(&self) -> Result<()> {
@@ -46,7 +61,23 @@ impl LstmConfig {
                 return Err(Error::setting(name, "must be at least 1"));
             }
         }
+        if self.mogrifier > Self::MOST_ROUNDS {
+            let problem = format!("{} rounds are more than {}", self.mogrifier, Self::MOST_ROUNDS);
+            return Err(Error::setting("mogrifier", problem));
+        }
+        if self.mogrifier == 0 && self.mogrifier_rank > 0 {
+            return Err(Error::setting("mogrifier-rank", "needs --mogrifier ROUNDS"));
+        }
         Ok(())
+    }
+
+    /// Numbers of the matrices of one layer's rounds, given the widths of its input and its state.
+    pub(crate) fn mogrifier_params(&self, inputs: f64, hidden: f64) -> f64 {
+        let one = match self.mogrifier_rank {
+            0 => inputs * hidden,
+            rank => rank as f64 * (inputs + hidden),
+        };
+        self.mogrifier as f64 * one
     }
 
     /// Width of a layer's state.
@@ -65,6 +96,7 @@ pub struct Lstm {
     head: Linear,
     carried: State,
     precision: Precision,
+    regularization: Regularization,
     saved: Memory,
     own: OwnDecoding,
 }
@@ -91,7 +123,7 @@ impl Lstm {
     /// When the shape is impossible.
     pub fn new(config: LstmConfig, seed: u64) -> Result<Self> {
         config.check()?;
-        let LstmConfig { vocab, embed, hidden: width, layers, tied } = config;
+        let LstmConfig { vocab, embed, hidden: width, layers, tied, .. } = config;
         let mut p = Params::default();
         let embedding = p.add("embedding.weight", &[vocab, embed]);
         p.fill_normal(&embedding, 0.1, seed);
@@ -108,7 +140,8 @@ impl Lstm {
             p.fill_uniform(&recurrent, bound, seed);
             p.data[bias.start + hidden..bias.start + 2 * hidden].fill(1.0);
             let input = Linear { weight, bias: Some(bias), inputs, outputs: 4 * hidden, layout: Layout::OutIn };
-            stack.push(Layer { input, recurrent, recurrent_bias, hidden });
+            let rounds = add_rounds(&mut p, &config, (l, inputs, hidden), seed);
+            stack.push(Layer { input, recurrent, recurrent_bias, hidden, rounds });
         }
         let inputs = config.layer_width(layers - 1);
         let weight = if tied { embedding.clone() } else { p.add("head.weight", &[vocab, inputs]) };
@@ -125,6 +158,7 @@ impl Lstm {
             head,
             carried: State::default(),
             precision: Precision::F32,
+            regularization: Regularization::default(),
             saved: Memory::default(),
             own: OwnDecoding::default(),
         })
@@ -144,7 +178,7 @@ impl Lstm {
         for start in (0..n).step_by(WINDOW) {
             let end = (start + WINDOW).min(n);
             let scores = team(|| {
-                self.forward(&mut saved, &tokens[start..end], &mut state, Dropout::OFF);
+                self.forward(&mut saved, &tokens[start..end], &mut state);
                 scores_of(self.logits(&mut saved), &tokens[start + 1..=end], self.config.vocab)
             });
             sink(&scores)?;
@@ -169,6 +203,29 @@ impl Lstm {
         self.saved.keep(saved);
         loss / texts.0.len() as f64
     }
+}
+
+/// The matrices of the Mogrifier's rounds of a layer.
+fn add_rounds(
+    p: &mut Params,
+    config: &LstmConfig,
+    (layer, input, hidden): (usize, usize, usize),
+    seed: u64,
+) -> Vec<Round> {
+    let round = |j: usize| {
+        let (outputs, inputs) = if j.is_multiple_of(2) { (input, hidden) } else { (hidden, input) };
+        let mut matrix = |name: &str, rows: usize, cols: usize| {
+            let range = p.add(format!("mogrifier.{layer}.{j}.{name}"), &[rows, cols]);
+            p.fill_uniform(&range, 1.0 / (cols as f32).sqrt(), seed);
+            range
+        };
+        let (weight, right) = match config.mogrifier_rank {
+            0 => (matrix("weight", outputs, inputs), None),
+            rank => (matrix("left", outputs, rank), Some((rank, matrix("right", rank, inputs)))),
+        };
+        Round { outputs, inputs, weight, right }
+    };
+    (0..config.mogrifier).map(round).collect()
 }
 
 impl LanguageModel for Lstm {
@@ -204,6 +261,15 @@ impl LanguageModel for Lstm {
     ) -> Result<()> {
         self.score_in::<f32>(tokens, sink)
     }
+
+    fn score_adapting(
+        &self,
+        tokens: &[u32],
+        adaptation: &Adaptation,
+        sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
+    ) -> Result<()> {
+        self.score_adapted(tokens, adaptation, sink)
+    }
 }
 
 impl Trainable for Lstm {
@@ -233,6 +299,10 @@ impl Trainable for Lstm {
 
     fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
+    }
+
+    fn regularize(&mut self, regularization: &Regularization) {
+        self.regularization = *regularization;
     }
 
     fn reset_stream(&mut self, stream: usize) {

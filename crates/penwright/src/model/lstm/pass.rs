@@ -1,9 +1,13 @@
 //! Forward and backward through the layers, in f32 or bfloat16 (what products multiply; all sums are f32).
 
-use penwright_kernels::{Element, Factor, Init, Matrix, Output, Packable, chunks, chunks_mut, each, product_into};
+use penwright_kernels::{Element, Factor, Init, Matrix, Output, chunks, chunks_mut, each, masked, product_into};
 
+use super::inputs::Inputs;
+use super::regularization::Masks;
 use super::{Lstm, State};
-use crate::layers::{Above, Below, CHUNK, Dropout, Kept, Lines, OutputLayer, TASK, Work, embed_backward, width_of};
+use crate::layers::{
+    Above, Below, CHUNK, Dropout, Kept, LayerDrop, Lines, LockedRows, OutputLayer, TASK, Work, embed_backward,
+};
 
 /// What the backward needs, time-major: row `t · B + b`; and working memory.
 pub(super) struct Saved<E: Factor> {
@@ -11,7 +15,9 @@ pub(super) struct Saved<E: Factor> {
     targets: Vec<u32>,
     inputs: Inputs<E>,
     layers: Vec<Kept<E>>,
-    /// Outputs of each layer but the last after dropout, when there is any.
+    /// What is dropped in a step of training; nothing where the model is only asked.
+    masks: Masks,
+    /// Outputs of each layer after dropout, where there is any.
     dropped: Vec<Lines<E>>,
     work: Work<E>,
     logits: Vec<f32>,
@@ -26,6 +32,7 @@ impl<E: Factor> Default for Saved<E> {
             tokens: Vec::new(),
             targets: Vec::new(),
             inputs: Inputs::default(),
+            masks: Masks::default(),
             layers: Vec::new(),
             dropped: Vec::new(),
             work: Work::default(),
@@ -36,53 +43,6 @@ impl<E: Factor> Default for Saved<E> {
     }
 }
 
-/// The different tokens of a batch: the first layer multiplies the embedding of each once, not once a place.
-struct Inputs<E> {
-    /// Each of them, in the order of their first places.
-    tokens: Vec<u32>,
-    /// Which of them each place has.
-    which: Vec<u32>,
-    /// By token: which it is, plus one.
-    seen: Vec<u32>,
-    /// Their embeddings.
-    rows: Lines<E>,
-}
-
-impl<E> Default for Inputs<E> {
-    fn default() -> Self {
-        Inputs { tokens: Vec::new(), which: Vec::new(), seen: Vec::new(), rows: Lines::default() }
-    }
-}
-
-impl<E: Packable> Inputs<E> {
-    fn set(&mut self, tokens: &[u32], table: &[f32], width: usize) {
-        self.seen.resize(table.len() / width, 0);
-        self.tokens.drain(..).for_each(|token| self.seen[token as usize] = 0);
-        self.which.clear();
-        for &token in tokens {
-            let seen = &mut self.seen[token as usize];
-            if *seen == 0 {
-                self.tokens.push(token);
-                *seen = self.tokens.len() as u32;
-            }
-            self.which.push(*seen - 1);
-        }
-        let stride = width_of::<E>(width);
-        let rows = self.rows.take(self.tokens.len() * stride);
-        each((chunks_mut(rows, CHUNK * stride), chunks(&self.tokens, CHUNK)), |_, (rows, tokens)| {
-            for (row, &token) in rows.chunks_exact_mut(stride).zip(tokens) {
-                let from = &table[token as usize * width..][..width];
-                row.iter_mut().zip(from).for_each(|(to, from)| *to = E::of(*from));
-            }
-        });
-    }
-
-    fn below(&self, width: usize) -> Below<'_, E> {
-        let (n, stride) = (self.tokens.len(), width_of::<E>(width));
-        Below::Table(Matrix::strided(self.rows.get(n * stride), n, width, stride), n, &self.which)
-    }
-}
-
 /// `[B, T]` to `[T, B]`.
 fn time_major(tokens: &[u32], batch: usize, out: &mut Vec<u32>) {
     let time = tokens.len() / batch;
@@ -90,108 +50,121 @@ fn time_major(tokens: &[u32], batch: usize, out: &mut Vec<u32>) {
     out.extend((0..tokens.len()).map(|i| tokens[i % batch * time + i / batch]));
 }
 
-/// `y = dropout(x)` on a matrix `[rows, width]`, whose rows begin `stride` elements apart; number i belongs to element i
-/// of the matrix.
-fn dropped_copy<E: Element>(x: &[E], y: &mut [E], (width, stride): (usize, usize), dropout: Dropout) {
-    const COLS: usize = 256;
+/// `y = mask ⊙ x` on a matrix whose rows begin `stride` elements apart.
+fn masked_copy<E: Element>(x: &[E], y: &mut [E], stride: usize, mask: LockedRows<'_>) {
     each((chunks_mut(y, CHUNK * stride), chunks(x, CHUNK * stride)), |task, (y, x)| {
-        let mut part = [0.0; COLS];
         for (i, (y, x)) in y.chunks_exact_mut(stride).zip(x.chunks_exact(stride)).enumerate() {
-            for (j, (y, x)) in y[..width].chunks_mut(COLS).zip(x.chunks(COLS)).enumerate() {
-                part.iter_mut().zip(x).for_each(|(p, x)| *p = x.get());
-                dropout.apply_here(&mut part[..y.len()], (task * CHUNK + i) * width + j * COLS);
-                y.iter_mut().zip(&part).for_each(|(y, p)| *y = E::of(*p));
-            }
+            masked(x, mask.of(task * CHUNK + i), y);
         }
     });
 }
 
 impl Lstm {
-    /// The layers over time-major tokens; `state` moves on to the end.
-    pub(super) fn forward<E: Factor>(&self, s: &mut Saved<E>, tokens: &[u32], state: &mut State, dropout: Dropout) {
-        let (rows, batch, e) = (tokens.len(), state.batch, self.config.embed);
-        let time = rows / batch;
-        let p = &self.params.data;
-        s.inputs.set(tokens, &p[self.embedding.clone()], e);
+    /// The layers over time-major tokens, with what `s.masks` drops; `state` moves on to the end.
+    pub(super) fn forward<E: Factor>(&self, s: &mut Saved<E>, tokens: &[u32], state: &mut State) {
+        let (batch, p) = (state.batch, &self.params.data);
+        let time = tokens.len() / batch;
+        let table = (&p[self.embedding.clone()], self.config.embed);
+        s.inputs.set(tokens, table, &s.masks, self.config.mogrifier > 0);
         s.layers.resize_with(self.layers.len(), Kept::default);
         s.dropped.resize_with(self.layers.len(), Lines::default);
         for (l, layer) in self.layers.iter().enumerate() {
             let (below, kept) = s.layers.split_at_mut(l);
-            if let (Some(below), true) = (below.last(), dropout.is_on()) {
-                let layer = &self.layers[l - 1];
-                let (x, stride) = layer.output_rows(below, batch, time);
-                dropped_copy(x, s.dropped[l - 1].take(x.len()), (layer.hidden, stride), dropout.at(l as u64 - 1));
+            let below = match l.checked_sub(1) {
+                Some(below_l) => Below::Rows(self.shown(below_l, below, &s.dropped, &s.masks, (batch, time))),
+                None => s.inputs.below(self.config.embed),
+            };
+            let states = (&mut state.hidden[l][..], &mut state.cell[l][..]);
+            layer.forward(p, &mut kept[0], &mut s.work, below, states, time, self.drop_of(l, &s.masks).weights);
+            if let Some(mask) = s.masks.output(l) {
+                let (x, stride) = layer.output_rows(&kept[0], batch, time);
+                masked_copy(x, s.dropped[l].take(x.len()), stride, mask);
             }
-            let below = self.below(l, &s.inputs, below, &s.dropped, (batch, time), dropout);
-            let state = (&mut state.hidden[l][..], &mut state.cell[l][..]);
-            layer.forward(p, &mut kept[0], &mut s.work, below, state, time);
         }
     }
 
     /// Logits `[T · B, V]` of the last forward pass of one text.
     pub(super) fn logits<'a, E: Factor>(&self, s: &'a mut Saved<E>) -> &'a mut [f32] {
-        let (p, time) = (&self.params.data, s.inputs.which.len());
+        let (p, time) = (&self.params.data, s.inputs.len());
         s.logits.resize(time * self.config.vocab, 0.0);
         let init = self.head.bias_of(p).map_or(Init::Zero, Init::Bias);
-        let outputs = self.outputs(&s.layers, 1, time);
+        let outputs = self.shown(self.layers.len() - 1, &s.layers, &s.dropped, &s.masks, (1, time));
         product_into::<E, _, _>(Output::Sums { c: &mut s.logits, init }, outputs, self.head.matrix(p));
         &mut s.logits
     }
 
-    /// What layer `l` reads; `layers` are those below it, at least.
-    fn below<'a, E: Factor>(
+    /// The logits as they are, and what the last layer put out for them: rows, their width and how far apart they
+    /// begin.
+    pub(super) fn logits_and_outputs<'a, E: Factor>(
         &self,
-        l: usize,
-        inputs: &'a Inputs<E>,
-        layers: &'a [Kept<E>],
-        dropped: &'a [Lines<E>],
-        (batch, time): (usize, usize),
-        dropout: Dropout,
-    ) -> Below<'a, E> {
-        let Some(below) = l.checked_sub(1) else { return inputs.below(self.config.embed) };
-        let layer = &self.layers[below];
-        if dropout.is_on() {
-            let (x, stride) = layer.output_rows(&layers[below], batch, time);
-            return Below::Rows(Matrix::strided(dropped[below].get(x.len()), batch * time, layer.hidden, stride));
-        }
-        Below::Rows(layer.outputs(&layers[below], batch, time, false))
+        s: &'a mut Saved<E>,
+    ) -> (&'a mut [f32], (&'a [E], usize, usize)) {
+        let last = self.layers.len() - 1;
+        let (outputs, stride) = self.layers[last].output_rows(&s.layers[last], 1, s.inputs.len());
+        (&mut s.logits, (outputs, self.layers[last].hidden, stride))
     }
 
-    /// What the last layer puts out.
-    fn outputs<'a, E: Factor>(&self, layers: &'a [Kept<E>], batch: usize, time: usize) -> Matrix<'a, E> {
-        let last = self.layers.len() - 1;
-        self.layers[last].outputs(&layers[last], batch, time, false)
+    /// The gradient of one text's mean loss after a forward pass.
+    pub(super) fn gradient<E: Factor>(&self, s: &mut Saved<E>, targets: &[u32], grads: &mut [f32]) {
+        let x = self.shown(self.layers.len() - 1, &s.layers, &s.dropped, &s.masks, (1, targets.len()));
+        s.output.loss(&self.head, &self.params.data, x, targets, 1.0 / targets.len() as f32);
+        self.backward(s, 1, (grads, true));
+    }
+
+    /// What layer `l` shows to the one above it, `[T · B, H]`.
+    fn shown<'a, E: Factor>(
+        &self,
+        l: usize,
+        layers: &'a [Kept<E>],
+        dropped: &'a [Lines<E>],
+        masks: &Masks,
+        (batch, time): (usize, usize),
+    ) -> Matrix<'a, E> {
+        let (layer, kept) = (&self.layers[l], &layers[l]);
+        if masks.output(l).is_none() {
+            return layer.outputs(kept, batch, time, false);
+        }
+        let (x, stride) = layer.output_rows(kept, batch, time);
+        Matrix::strided(dropped[l].get(x.len()), batch * time, layer.hidden, stride)
+    }
+
+    /// What is dropped within layer `l`. The last layer's outputs are [`Masks::outputs_back`]'s.
+    fn drop_of<'a>(&self, l: usize, masks: &'a Masks) -> LayerDrop<'a> {
+        let outputs = if l + 1 < self.layers.len() { masks.output(l) } else { None };
+        LayerDrop { outputs, weights: masks.weights(l) }
     }
 
     /// After the loss: adds the gradients of all parameters, or overwrites what was there where they are `fresh`.
-    fn backward<E: Factor>(
-        &self,
-        s: &mut Saved<E>,
-        batch: usize,
-        (grads, fresh): (&mut [f32], bool),
-        dropout: Dropout,
-    ) {
-        let rows = s.inputs.which.len();
+    fn backward<E: Factor>(&self, s: &mut Saved<E>, batch: usize, (grads, fresh): (&mut [f32], bool)) {
+        let (rows, last) = (s.inputs.len(), self.layers.len() - 1);
         let time = rows / batch;
         let (p, head) = (&self.params.data, &self.head);
         if fresh {
             self.clear_sums(grads);
         }
         s.d.resize(rows * head.inputs, E::default());
-        let x = self.outputs(&s.layers, batch, time);
+        let x = self.shown(last, &s.layers, &s.dropped, &s.masks, (batch, time));
         s.output.backward(head, p, Some((&mut *grads, fresh)), x, &mut s.d);
+        let h = self.layers[last].output_rows(&s.layers[last], batch, time);
+        s.masks.outputs_back(&mut s.d, h, (batch, head.inputs));
         for (l, layer) in self.layers.iter().enumerate().rev() {
             let (kept, upper) = s.layers.split_at_mut(l + 1);
             let (lower, kept) = kept.split_at_mut(l);
-            let below = self.below(l, &s.inputs, lower, &s.dropped, (batch, time), dropout);
-            let (above, mask) = match upper.first() {
-                Some(upper) => (self.layers[l + 1].above(upper, rows), dropout.at(l as u64)),
-                None => (Above::Ready(&s.d), Dropout::OFF),
+            let below = match l.checked_sub(1) {
+                Some(below) => Below::Rows(self.shown(below, lower, &s.dropped, &s.masks, (batch, time))),
+                None => s.inputs.below(self.config.embed),
             };
+            let above = upper.first().map_or(Above::Ready(&s.d), |upper| self.layers[l + 1].above(upper, rows));
             let memory = (&mut kept[0], &mut s.work);
-            layer.backward(p, (&mut *grads, fresh), memory, (below, above), (batch, time), mask);
+            let drop = self.drop_of(l, &s.masks);
+            layer.backward(p, (&mut *grads, fresh), memory, (below, above), (batch, time), drop);
         }
-        embed_backward(&mut grads[self.embedding.clone()], &s.inputs.tokens, s.work.dtable(), self.config.embed);
+        if !s.inputs.is_table() {
+            self.layers[0].rows_back(&s.layers[0], &mut s.work, rows);
+        }
+        let dinputs = s.work.dinputs();
+        let tokens = s.inputs.mask_back(dinputs, self.config.embed, &s.masks);
+        embed_backward(&mut grads[self.embedding.clone()], tokens, dinputs, self.config.embed);
     }
 
     /// Sets to zero the gradients that several parts are added to; the others are written by one product.
@@ -203,7 +176,7 @@ impl Lstm {
         }
     }
 
-    /// Forward and backward of a step; the sum of the losses.
+    /// Forward and backward of a step; the sum of the losses, without what regularisation adds to it.
     pub(super) fn learn<E: Factor>(
         &self,
         s: &mut Saved<E>,
@@ -216,11 +189,13 @@ impl Lstm {
         let batch = state.batch;
         time_major(tokens, batch, &mut inputs);
         time_major(targets, batch, &mut outputs);
-        self.forward(s, &inputs, state, dropout);
-        let x = self.outputs(&s.layers, batch, tokens.len() / batch);
+        s.masks.draw(&self.config, batch, &self.regularization, dropout);
+        self.forward(s, &inputs, state);
+        let last = self.layers.len() - 1;
+        let x = self.shown(last, &s.layers, &s.dropped, &s.masks, (batch, tokens.len() / batch));
         let scale = 1.0 / tokens.len() as f32;
         let loss = s.output.loss(&self.head, &self.params.data, x, &outputs, scale);
-        self.backward(s, batch, grads, dropout);
+        self.backward(s, batch, grads);
         (s.tokens, s.targets) = (inputs, outputs);
         loss
     }

@@ -1,21 +1,22 @@
 //! Writing with an LSTM: the recurrent state is all of the past.
 //!
-//! A layer is one product: its input and hidden state side by side, times a matrix whose outputs are ordered so that the
-//! task which has the sums of some units' gates computes their cells as well.
+//! A layer is one product: its input and hidden state side by side, times a matrix whose outputs are ordered so that
+//! the task which has the sums of some units' gates computes their cells as well.
 
 mod ahead;
 
 use std::sync::{Arc, OnceLock};
 
 use penwright_kernels::decode::{Format, Inputs, Shape, Source, UNITS, Weights, gate_at, lstm_units};
-use penwright_kernels::{add, team};
+use penwright_kernels::{add, sigmoid, team};
 
 use super::{Layer, Lstm};
 use crate::Result;
 use crate::model::decode::{DecodePrecision, Places, check_memory, hold, log_softmax_rows};
 use crate::model::{LanguageModel, ModelKind, Session, TokenScore, check_tokens};
 
-/// The matrices of a model: those of the layers, then the output layer; and the layers' biases.
+/// The matrices of a model: those of the layers, then the output layer, then the Mogrifier's rounds; and the layers'
+/// biases.
 #[derive(Debug)]
 struct Decoding {
     weights: Weights,
@@ -33,7 +34,9 @@ impl Decoding {
         let (format, p) = (precision.format(model.params.count()), &model.params.data);
         let shape = |layer: &Layer| Shape { format, inputs: layer.input.inputs + layer.hidden, outputs: gates(layer) };
         let head = Shape { format, inputs: model.head.inputs, outputs: model.head.outputs };
-        let mut weights = hold(model.layers.iter().map(shape).chain([head]).collect())?;
+        let rounds = || model.layers.iter().flat_map(|layer| &layer.rounds);
+        let of_rounds = rounds().map(|round| Shape { format, inputs: round.inputs, outputs: round.outputs });
+        let mut weights = hold(model.layers.iter().map(shape).chain([head]).chain(of_rounds).collect())?;
         let mut biases = Vec::new();
         for (l, layer) in model.layers.iter().enumerate() {
             let (h, inputs) = (layer.hidden, layer.input.inputs);
@@ -51,6 +54,11 @@ impl Decoding {
             biases.push(bias);
         }
         team(|| weights.set(model.layers.len(), Source::OutIn(&p[model.head.weight.clone()])));
+        let mut memory = Vec::new();
+        for (j, round) in rounds().enumerate() {
+            let place = model.layers.len() + 1 + j;
+            team(|| weights.set(place, Source::OutIn(round.matrix(p, &mut memory))));
+        }
         Ok(Decoding { weights, format, biases })
     }
 }
@@ -156,6 +164,9 @@ struct Stream {
 #[derive(Default)]
 struct Buffers {
     x: Vec<f32>,
+    h: Vec<f32>,
+    /// Of a Mogrifier's round.
+    gates: Vec<f32>,
     /// The input beside the hidden state, and the cells before.
     both: Vec<f32>,
     cell: Vec<f32>,
@@ -209,14 +220,21 @@ impl Decoder {
             b.x.extend_from_slice(&table[token as usize * e..][..e]);
         }
         let mut first = 0;
+        let mut rounds = self.model.layers.len() + 1;
         for (l, layer) in self.model.layers.iter().enumerate() {
             let (h, inputs, states) = (layer.hidden, layer.input.inputs, gates(layer) / 4);
-            b.both.clear();
+            b.h.clear();
             b.cell.clear();
-            for (i, &row) in rows.iter().enumerate() {
-                b.both.extend_from_slice(&b.x[i * inputs..][..inputs]);
-                b.both.extend_from_slice(&streams[row].hidden[first..][..h]);
+            for &row in rows {
+                b.h.extend_from_slice(&streams[row].hidden[first..][..h]);
                 b.cell.extend_from_slice(&streams[row].cell[first..][..states]);
+            }
+            self.mogrify(layer, rounds, n, b);
+            rounds += layer.rounds.len();
+            b.both.clear();
+            for (x, h) in b.x.chunks_exact(inputs).zip(b.h.chunks_exact(h)) {
+                b.both.extend_from_slice(x);
+                b.both.extend_from_slice(h);
             }
             b.inputs.set(*format, &b.both, n, inputs + h);
             b.units.resize(n * 4 * states, 0.0);
@@ -240,6 +258,18 @@ impl Decoder {
         }
         if predicts {
             self.predict(streams, rows, b);
+        }
+    }
+
+    /// The rounds of a layer on its inputs `b.x` and hidden states `b.h`; their matrices are those from `matrix` on.
+    fn mogrify(&self, layer: &Layer, matrix: usize, rows: usize, b: &mut Buffers) {
+        let Decoding { weights, format, .. } = &*self.decoding;
+        for (j, round) in layer.rounds.iter().enumerate() {
+            let (gated, by) = if j.is_multiple_of(2) { (&mut b.x, &b.h) } else { (&mut b.h, &b.x) };
+            b.inputs.set(*format, by, rows, round.inputs);
+            b.gates.resize(rows * round.outputs, 0.0);
+            weights.multiply(matrix + j, &b.inputs, &mut b.gates, |_, _, sums, y| y.copy_from_slice(sums));
+            gated.iter_mut().zip(&b.gates).for_each(|(x, gate)| *x *= 2.0 * sigmoid(*gate));
         }
     }
 
@@ -359,9 +389,9 @@ mod tests {
 
     #[test]
     fn neither_other_streams_nor_copies_change_a_bit() {
-        for tied in [false, true] {
-            let model =
-                Arc::new(Lstm::new(LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, tied }, 4).unwrap());
+        for (tied, mogrifier) in [(false, 0), (true, 0), (true, 3)] {
+            let config = LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, tied, mogrifier, mogrifier_rank: 0 };
+            let model = Arc::new(Lstm::new(config, 4).unwrap());
             let precision = if tied { DecodePrecision::Int8 } else { DecodePrecision::Auto };
             let model = model.with_precision(precision).unwrap();
             let mut session = model.clone().session(4).unwrap();
@@ -387,7 +417,7 @@ mod tests {
 
     #[test]
     fn fewer_bits_are_close_and_scored_as_written() {
-        let config = LstmConfig { vocab: 30, embed: 40, hidden: 50, layers: 2, tied: false };
+        let config = LstmConfig { vocab: 30, embed: 40, hidden: 50, layers: 2, tied: false, ..LstmConfig::default() };
         let model = Arc::new(Lstm::new(config, 4).unwrap());
         let tokens: Vec<u32> = (0..90).map(token).collect();
         let scores = |model: &dyn LanguageModel| {
@@ -415,8 +445,13 @@ mod tests {
 
     #[test]
     fn prompts_equal_single_steps() {
-        let model =
-            Arc::new(Lstm::new(LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, tied: true }, 4).unwrap());
+        let model = Arc::new(
+            Lstm::new(
+                LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, tied: true, ..LstmConfig::default() },
+                4,
+            )
+            .unwrap(),
+        );
         let model = model.with_precision(DecodePrecision::Auto).unwrap();
         let mut session = model.clone().session(2).unwrap();
         let mut text = Vec::new();

@@ -3,7 +3,29 @@
 use super::*;
 
 fn model(tied: bool) -> Lstm {
-    Lstm::new(LstmConfig { vocab: 31, embed: 44, hidden: 70, layers: 3, tied }, 5).unwrap()
+    Lstm::new(LstmConfig { vocab: 31, embed: 44, hidden: 70, layers: 3, tied, ..LstmConfig::default() }, 5).unwrap()
+}
+
+/// All that can be switched on.
+fn regularized(tied: bool) -> Lstm {
+    let mut model = model(tied);
+    model.regularize(&Regularization {
+        dropout_input: Some(0.3),
+        dropout_embed: 0.1,
+        weight_drop: 0.4,
+        ar: 2.0,
+        tar: 1.0,
+        ..Regularization::default()
+    });
+    model
+}
+
+/// A Mogrifier, regularised or not.
+fn mogrified(rank: usize, regularization: &Regularization) -> Lstm {
+    let config = LstmConfig { layers: 2, mogrifier: 3, mogrifier_rank: rank, ..model(true).config };
+    let mut model = Lstm::new(config, 6).unwrap();
+    model.regularize(regularization);
+    model
 }
 
 fn tokens(n: usize, seed: u64) -> Vec<u32> {
@@ -35,13 +57,19 @@ fn relative_error(ours: &[f32], exact: &[f32]) -> f64 {
 /// tens of products follow one another along the layers and the steps that an LSTM looks back on.
 #[test]
 fn bfloat16_is_f32_rounded() {
-    for tied in [false, true] {
-        let exact = step(model(tied), Precision::F32, (6, 60), Dropout::OFF);
-        let ours = step(model(tied), Precision::Bf16, (6, 60), Dropout::OFF);
+    let dropout = Dropout::new(0.2, 5, 6);
+    for (model, dropout) in [
+        (model(false), Dropout::OFF),
+        (model(true), Dropout::OFF),
+        (regularized(true), dropout),
+        (mogrified(4, &regularized(true).regularization), dropout),
+    ] {
+        let exact = step(model.clone(), Precision::F32, (6, 60), dropout);
+        let ours = step(model.clone(), Precision::Bf16, (6, 60), dropout);
         assert!((ours.0 - exact.0).abs() < 1e-3 * exact.0, "loss {} for {}", ours.0, exact.0);
         let cosine = dot(&ours.1, &exact.1) / (dot(&ours.1, &ours.1) * dot(&exact.1, &exact.1)).sqrt();
         assert!(cosine > 0.9999, "cosine {cosine}");
-        for tensor in &model(tied).params.tensors {
+        for tensor in &model.params.tensors {
             let error = relative_error(&ours.1[tensor.range.clone()], &exact.1[tensor.range.clone()]);
             assert!(error < 1.0 / 64.0, "{}: {error}", tensor.name);
         }
@@ -51,9 +79,9 @@ fn bfloat16_is_f32_rounded() {
 /// Along the gradient the loss rises by the gradient's square, with dropout as without.
 #[test]
 fn gradients_are_slopes() {
-    for (tied, rate) in [(false, 0.0), (false, 0.3), (true, 0.3)] {
-        let dropout = Dropout::new(rate, 3, 4);
-        let (shape, model) = ((5, 60), model(tied));
+    let mogrified = mogrified(0, &Regularization { weight_drop: 0.2, ..Regularization::default() });
+    for (model, rate) in [(model(false), 0.0), (model(false), 0.3), (model(true), 0.3), (mogrified, 0.2)] {
+        let (shape, dropout) = ((5, 60), Dropout::new(rate, 3, 4));
         let (_, grads) = step(model.clone(), Precision::F32, shape, dropout);
         let size = dot(&grads, &grads);
         let loss = |by: f64| {
@@ -67,7 +95,7 @@ fn gradients_are_slopes() {
         };
         let by = 0.01 / size.sqrt();
         let slope = (loss(by) - loss(-by)) / (2.0 * by);
-        assert!((slope - size).abs() < 1e-3 * size, "tied {tied}, dropout {rate}: {slope} for {size}");
+        assert!((slope - size).abs() < 1e-3 * size, "{:?}, dropout {rate}: {slope} for {size}", model.config);
     }
 }
 
@@ -76,32 +104,43 @@ fn any_number_of_threads_gives_the_same_bits() {
     let dropout = Dropout::new(0.2, 1, 1);
     for precision in [Precision::F32, Precision::Bf16] {
         // As many rows as make several windows and chunks.
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| step(model(false), precision, (40, 50), dropout))
-        };
-        let one = run(1);
-        for threads in [2, 3] {
-            assert!(run(threads) == one, "{precision:?}, {threads} threads");
+        for model in [model(false), regularized(true), mogrified(0, &regularized(true).regularization)] {
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| step(model.clone(), precision, (40, 50), dropout))
+            };
+            let one = run(1);
+            for threads in [2, 3] {
+                assert!(run(threads) == one, "{precision:?}, {threads} threads");
+            }
         }
     }
 }
 
 #[test]
 fn fresh_gradients_overwrite_and_others_add() {
-    for (tied, precision) in [(false, Precision::F32), (true, Precision::F32), (false, Precision::Bf16)] {
+    let cases = [
+        ("untied", model(false), Precision::F32),
+        ("tied", model(true), Precision::F32),
+        ("untied", model(false), Precision::Bf16),
+        ("regularized", regularized(false), Precision::F32),
+        ("regularized", regularized(true), Precision::Bf16),
+        ("mogrified", mogrified(0, &Regularization::default()), Precision::Bf16),
+        ("mogrified", mogrified(4, &regularized(true).regularization), Precision::F32),
+    ];
+    for (name, model, precision) in cases {
         let gradients = |before: f32, fresh: bool| {
-            let mut model = model(tied);
+            let mut model = model.clone();
             model.set_precision(precision);
             let mut grads = vec![before; model.params.data.len()];
-            model.train_step(&tokens(1800, 0), &tokens(1800, 1), 30, &mut grads, fresh, Dropout::OFF);
+            model.train_step(&tokens(1800, 0), &tokens(1800, 1), 30, &mut grads, fresh, Dropout::new(0.0, 8, 9));
             let values = model.params.tensors.iter().flat_map(|tensor| grads[tensor.range.clone()].to_vec());
             values.collect::<Vec<f32>>()
         };
         let (fresh, added) = (gradients(1.0, true), gradients(1.0, false));
-        assert!(fresh == gradients(0.0, true), "tied {tied}, {precision:?}");
+        assert!(fresh == gradients(0.0, true), "{name}, {precision:?}");
         for (fresh, added) in fresh.iter().zip(&added) {
-            assert!((added - 1.0 - fresh).abs() < 1e-5, "tied {tied}, {precision:?}: {added} for {fresh}");
+            assert!((added - 1.0 - fresh).abs() < 1e-5, "{name}, {precision:?}: {added} for {fresh}");
         }
     }
 }
