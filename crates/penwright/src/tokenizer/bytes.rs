@@ -77,7 +77,7 @@ impl ByteTokenizer {
         let pairs: Vec<(u32, u32)> = pairs.collect::<Result<_, _>>()?;
         // The library's cache is never freed; `encode_part` has its own.
         let model = BPE::builder().vocab_and_merges(tokens, merges).cache_capacity(0);
-        let model = model.ignore_merges(scheme == Scheme::Word).build().map_err(|e| format!("is unusable: {e}"))?;
+        let model = model.ignore_merges(scheme.is_words()).build().map_err(|e| format!("is unusable: {e}"))?;
         let special = added.iter().filter(|token| token.special && token.id != eot).map(|token| token.id);
         // A token of no bytes is special, or an id without one.
         let empty = |id: u32| starts[id as usize] == starts[id as usize + 1];
@@ -162,8 +162,8 @@ impl ByteTokenizer {
         let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": use_regex });
         let pre_tokenizer = match self.scheme {
             Scheme::Gpt2 => byte_level(true),
-            Scheme::Word => json!({ "type": "Sequence", "pretokenizers": [
-                { "type": "Split", "pattern": { "Regex": split::WORD_PATTERN }, "behavior": "Isolated", "invert": false },
+            Scheme::Word | Scheme::Ptb => json!({ "type": "Sequence", "pretokenizers": [
+                { "type": "Split", "pattern": { "Regex": self.scheme.pattern() }, "behavior": "Isolated", "invert": false },
                 byte_level(false)
             ] }),
         };
@@ -174,12 +174,12 @@ impl ByteTokenizer {
             "model": {
                 "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
                 "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-                "ignore_merges": self.scheme == Scheme::Word, "vocab": vocab, "merges": merges.collect::<Vec<_>>()
+                "ignore_merges": self.scheme.is_words(), "vocab": vocab, "merges": merges.collect::<Vec<_>>()
             }
         })
     }
 
-    /// Reads Hugging Face's format: byte-level BPE with GPT-2's pattern or the word level's. `eos` names the
+    /// Reads Hugging Face's format: byte-level BPE with GPT-2's pattern or one of the word level's. `eos` names the
     /// end-of-text token, else it is [`ENDOFTEXT`]. The error says what is wrong, without a subject.
     pub(super) fn from_json(json: &Value, eos: Option<&str>) -> Result<Self, String> {
         let model = &json["model"];
@@ -191,7 +191,7 @@ impl ByteTokenizer {
             return Err("has dropout, a prefix or a suffix for parts of words, which is not byte-level BPE".into());
         }
         let scheme = scheme_of(&json["pre_tokenizer"])?;
-        if set(&model["ignore_merges"]) != (scheme == Scheme::Word) {
+        if set(&model["ignore_merges"]) != scheme.is_words() {
             return Err("has ignore_merges where its pattern has it not; make it anew".into());
         }
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or("has an id that is none");
@@ -228,7 +228,7 @@ impl Vocabulary {
             Some(token) => token.special = true,
             None => added.push(Added { id: eot, content: name.into(), special: true }),
         }
-        let level = if scheme == Scheme::Word { Level::Word } else { Level::Bpe };
+        let level = if scheme.is_words() { Level::Word } else { Level::Bpe };
         Ok(Vocabulary { level, scheme, tokens, merges, added, eot })
     }
 }
@@ -265,6 +265,7 @@ fn scheme_of(json: &Value) -> Result<Scheme, String> {
     match split["pattern"]["Regex"].as_str().filter(|_| plain) {
         Some(split::GPT2_PATTERN | split::GPT2_PATTERN_ALIKE) => Ok(Scheme::Gpt2),
         Some(split::WORD_PATTERN) => Ok(Scheme::Word),
+        Some(split::PTB_PATTERN) => Ok(Scheme::Ptb),
         _ => Err(unknown()),
     }
 }
