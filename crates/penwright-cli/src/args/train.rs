@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use penwright::corpus::WordFormat;
 use penwright::model::ModelKind;
 use penwright::tokenizer::Level;
 use penwright::train::{Averaging, OptimizerKind, Precision, Schedule, Settings};
@@ -21,6 +22,12 @@ pub(crate) enum LevelName {
     Word,
     Bpe,
     Gpt2,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum WordFormatName {
+    Text,
+    Ptb,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -122,6 +129,9 @@ pub(crate) struct Train {
     /// Leave hard-wrapped lines as they are
     #[arg(long)]
     pub(crate) keep_wrapping: bool,
+    /// Words of the text at --level word: as people write them, or cut already as in Penn Treebank and WikiText
+    #[arg(long, value_enum)]
+    pub(crate) word_format: Option<WordFormatName>,
     /// Texts side by side [default: 12 for GPT-2, 32 for LSTM]
     #[arg(long, value_name = "N")]
     pub(crate) batch: Option<usize>,
@@ -265,6 +275,10 @@ impl Train {
             text: self.text.clone(),
             field: self.field.clone(),
             keep_wrapping: self.keep_wrapping.then_some(true),
+            word_format: self.word_format.map(|format| match format {
+                WordFormatName::Text => WordFormat::Text,
+                WordFormatName::Ptb => WordFormat::Ptb,
+            }),
             model: self.model.map(|model| match model {
                 ModelName::Ngram => ModelKind::Ngram,
                 ModelName::Lstm => ModelKind::Lstm,

@@ -74,6 +74,7 @@ fn training(args: &Compare, run: &Path, known: &mut Known) -> Result<Vec<Arc<str
         text: settings.text.clone(),
         field: settings.field,
         keep_wrapping: settings.keep_wrapping,
+        word_format: settings.word_format,
         val: settings.val,
         val_fraction: settings.val_fraction,
         ..Settings::default()

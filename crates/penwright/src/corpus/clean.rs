@@ -4,7 +4,7 @@ use serde::Serialize;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::find::Format;
-use super::{ReadOptions, gutenberg, wrapping};
+use super::{ReadOptions, WordFormat, gutenberg, wrapping};
 
 /// What cleaning did to one or more documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -33,6 +33,9 @@ impl Cleaned {
 pub(super) fn clean(text: String, format: Format, options: &ReadOptions) -> (String, Cleaned) {
     let mut cleaned = Cleaned::default();
     let mut text = normalize(text, format, &mut cleaned.control_characters);
+    if options.word_format == WordFormat::Ptb {
+        return (one_space_before_words(&text), cleaned);
+    }
     if let Some(book) = gutenberg::strip(&text) {
         text = book;
         cleaned.notices = 1;
@@ -46,6 +49,19 @@ pub(super) fn clean(text: String, format: Format, options: &ReadOptions) -> (Str
         }
     }
     (text, cleaned)
+}
+
+/// Each line as its words with one space before each, its end included; the last line has one too.
+fn one_space_before_words(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 64);
+    for line in text.lines() {
+        for word in line.split_whitespace() {
+            out.push(' ');
+            out.push_str(word);
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// Line ends `\n`, no control characters but tabs, no marks of byte order; NFC. Of HTML and EPUB also no soft hyphens:
@@ -92,6 +108,14 @@ mod tests {
         assert_eq!(normalize(text.into(), Format::Text, &mut removed), "ét\na\nb\nc\n\nd \u{ad}\t");
         assert_eq!(removed, 3);
         assert_eq!(normalize("hy\u{ad}phen".into(), Format::Html, &mut removed), "hyphen");
+    }
+
+    #[test]
+    fn words_look_the_same_wherever_they_stand() {
+        let options = ReadOptions { word_format: WordFormat::Ptb, ..ReadOptions::default() };
+        let text = "no it was n't\n\n = <unk> =\t N  <unk> \r\nthe end";
+        let (text, _) = clean(text.into(), Format::Text, &options);
+        assert_eq!(text, " no it was n't\n\n = <unk> = N <unk>\n the end\n");
     }
 
     proptest! {

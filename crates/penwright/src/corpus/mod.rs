@@ -34,6 +34,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 pub use clean::Cleaned;
 pub use report::{ReadFile, Report, Skipped};
@@ -45,6 +46,18 @@ use find::{Format, Source};
 use store::{Added, Store};
 use unpack::Opened;
 
+/// What a text's words are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WordFormat {
+    /// Text as people write it.
+    #[default]
+    Text,
+    /// Text cut into words already, as the files of Penn Treebank and WikiText are: white space stands between words,
+    /// rare ones are `<unk>`, and the end of a line counts as a word.
+    Ptb,
+}
+
 /// How to read.
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
@@ -52,6 +65,9 @@ pub struct ReadOptions {
     pub field: String,
     /// Leave hard-wrapped lines as they are instead of joining them into paragraphs.
     pub keep_wrapping: bool,
+    /// What the words are. Of text that is cut already only white space is changed, so that a word looks the same
+    /// wherever it stands: each line is its words with one space before each.
+    pub word_format: WordFormat,
     /// Bytes of cleaned text kept in memory; a larger corpus goes to a temporary file that is mapped.
     pub memory: u64,
     /// The longest document, in bytes after unpacking; `None` for a quarter of the memory that is free.
@@ -67,6 +83,7 @@ impl Default for ReadOptions {
         ReadOptions {
             field: "text".into(),
             keep_wrapping: false,
+            word_format: WordFormat::Text,
             memory: 1 << 30,
             max_document: None,
             scratch: None,

@@ -96,7 +96,7 @@ impl ByteTokenizer {
             level = Level::Gpt2;
         }
         let text = |id: u32| &bytes[starts[id as usize] as usize..starts[id as usize + 1] as usize];
-        let whole = ids.values().filter(|_| scheme == Scheme::Word).map(|&id| (text(id).into(), id)).collect();
+        let whole = ids.values().filter(|_| scheme.is_words()).map(|&id| (text(id).into(), id)).collect();
         let merges = Merges::new(&pairs, &joined, whole);
         let special = added.iter().filter(|token| token.special && token.id != eot).map(|token| token.id);
         // A token of no bytes is special, or an id without one.
@@ -176,8 +176,8 @@ impl ByteTokenizer {
         let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": use_regex });
         let pre_tokenizer = match self.scheme {
             Scheme::Gpt2 => byte_level(true),
-            Scheme::Word => json!({ "type": "Sequence", "pretokenizers": [
-                { "type": "Split", "pattern": { "Regex": split::WORD_PATTERN }, "behavior": "Isolated", "invert": false },
+            Scheme::Word | Scheme::Ptb => json!({ "type": "Sequence", "pretokenizers": [
+                { "type": "Split", "pattern": { "Regex": self.scheme.pattern() }, "behavior": "Isolated", "invert": false },
                 byte_level(false)
             ] }),
         };
@@ -188,7 +188,7 @@ impl ByteTokenizer {
             "model": {
                 "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
                 "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-                "ignore_merges": self.scheme == Scheme::Word, "vocab": vocab, "merges": merges.collect::<Vec<_>>()
+                "ignore_merges": self.scheme.is_words(), "vocab": vocab, "merges": merges.collect::<Vec<_>>()
             }
         })
     }
@@ -216,7 +216,7 @@ impl<'a> Vocabulary<'a> {
             Some(token) => token.special = true,
             None => added.push(Added { id: eot, content: name.into(), special: true }),
         }
-        let level = if scheme == Scheme::Word { Level::Word } else { Level::Bpe };
+        let level = if scheme.is_words() { Level::Word } else { Level::Bpe };
         Ok(Vocabulary { level, scheme, tokens, merges, added, eot })
     }
 }

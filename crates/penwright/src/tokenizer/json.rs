@@ -94,7 +94,7 @@ impl<'a> Json<'a> {
             return Err("has dropout, a prefix or a suffix for parts of words, which is not byte-level BPE".into());
         }
         let scheme = scheme_of(&self.pre_tokenizer)?;
-        if set(&model.ignore_merges) != (scheme == Scheme::Word) {
+        if set(&model.ignore_merges) != scheme.is_words() {
             return Err("has ignore_merges where its pattern has it not; make it anew".into());
         }
         Ok(scheme)
@@ -142,6 +142,7 @@ fn scheme_of(json: &Value) -> Result<Scheme, String> {
     match split["pattern"]["Regex"].as_str().filter(|_| plain) {
         Some(split::GPT2_PATTERN | split::GPT2_PATTERN_ALIKE) => Ok(Scheme::Gpt2),
         Some(split::WORD_PATTERN) => Ok(Scheme::Word),
+        Some(split::PTB_PATTERN) => Ok(Scheme::Ptb),
         _ => Err(unknown()),
     }
 }

@@ -37,6 +37,7 @@ use crate::{Error, Result};
 use bytes::ByteTokenizer;
 use chars::CharTokenizer;
 use json::Json;
+use split::Scheme;
 
 const FILE: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
@@ -113,13 +114,23 @@ impl Tokenizer {
         let inner = match (level, vocab_size) {
             (Level::Char, Some(_)) => return Err(fixed("a character vocabulary is the characters of the text")),
             (Level::Char, None) => Inner::Char(Arc::new(CharTokenizer::train(texts))),
-            (Level::Word, size) => Inner::Bytes(Arc::new(words::train(texts, size)?)),
+            (Level::Word, size) => Inner::Bytes(Arc::new(words::train(texts, size, Scheme::Word)?)),
             (Level::Bpe, size) => Inner::Bytes(Arc::new(bpe::train(texts, size)?)),
             (Level::Gpt2, None) => return Self::gpt2(),
             (Level::Gpt2, Some(size)) if size == gpt2::EOT as usize + 1 => return Self::gpt2(),
             (Level::Gpt2, Some(_)) => return Err(fixed("the GPT-2 vocabulary has 50257 tokens")),
         };
         Ok(Tokenizer { inner })
+    }
+
+    /// Learns the vocabulary of text that is cut into words already, each a token, as the text of
+    /// [`WordFormat::Ptb`](crate::corpus::WordFormat::Ptb) is read: all words, or the `vocab_size` ids that are most
+    /// frequent, end-of-text and bytes included.
+    ///
+    /// # Errors
+    /// When the vocabulary cannot have the size.
+    pub fn train_ptb(texts: &[&str], vocab_size: Option<usize>) -> Result<Self> {
+        Ok(Tokenizer { inner: Inner::Bytes(Arc::new(words::train(texts, vocab_size, Scheme::Ptb)?)) })
     }
 
     /// GPT-2's published tokenizer, made once.

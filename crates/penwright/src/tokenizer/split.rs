@@ -10,6 +10,23 @@ pub(super) enum Scheme {
     Gpt2,
     /// Words as people see them, [`WORD_PATTERN`].
     Word,
+    /// Words of a text that is cut into words already, [`PTB_PATTERN`].
+    Ptb,
+}
+
+impl Scheme {
+    /// Whether a piece that is a token is one whatever the merges say.
+    pub(super) fn is_words(self) -> bool {
+        self != Scheme::Gpt2
+    }
+
+    pub(super) fn pattern(self) -> &'static str {
+        match self {
+            Scheme::Gpt2 => GPT2_PATTERN,
+            Scheme::Word => WORD_PATTERN,
+            Scheme::Ptb => PTB_PATTERN,
+        }
+    }
 }
 
 /// The pattern of GPT-2's `encoder.py` (Radford et al. 2019). [`gpt2_piece`] does the same without a regex engine.
@@ -32,6 +49,10 @@ pub(super) const WORD_PATTERN: &str = concat!(
     r"| ?[\p{L}&&[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]\p{M}*",
     r"| ?\p{N}+| ?(?:-+|\.+|[^\s\p{L}\p{N}])|(?:\r?\n){1,2}| +(?!\S)|\s",
 );
+
+/// The units of text that is cut already: what stands between white space, with the space before it; a line end.
+/// [`ptb_piece`] does the same without a regex engine.
+pub(super) const PTB_PATTERN: &str = r" ?\S+|\s";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
@@ -134,6 +155,15 @@ fn word_piece(text: &str) -> usize {
     }
 }
 
+/// Length of the first unit of text that is cut already.
+fn ptb_piece(text: &str) -> usize {
+    let start = after_space(text);
+    match at(text, start) {
+        Some((c, Class::Space)) => start + c.len_utf8(),
+        _ => run(text, start, |_, class| class != Class::Space),
+    }
+}
+
 /// Line ends, one or two, or spaces but for the one that belongs to a word.
 fn white_space(text: &str) -> Option<usize> {
     let line_end = |from: usize| {
@@ -171,6 +201,7 @@ pub(super) fn pieces(text: &str, scheme: Scheme) -> impl Iterator<Item = &str> {
         let length = match scheme {
             Scheme::Gpt2 => gpt2_piece(rest),
             Scheme::Word => word_piece(rest),
+            Scheme::Ptb => ptb_piece(rest),
         };
         let (piece, after) = rest.split_at(length);
         rest = after;
@@ -179,7 +210,7 @@ pub(super) fn pieces(text: &str, scheme: Scheme) -> impl Iterator<Item = &str> {
 }
 
 /// The first byte from `from` on where the text may be cut so that both parts have the pieces they have together:
-/// before white space that follows something else. There a piece ends under both schemes, since none goes on from
+/// before white space that follows something else. There a piece ends under every scheme, since none goes on from
 /// other characters to white space; what follows is cut without regard to what precedes; and what precedes looks
 /// ahead only for the end of white space or of a word, and finds it at the end of the part as well.
 pub(super) fn safe_cut(text: &str, from: usize) -> usize {
@@ -239,6 +270,7 @@ mod tests {
             for (scheme, patterns) in [
                 (Scheme::Gpt2, &[GPT2_PATTERN, GPT2_PATTERN_ALIKE][..]),
                 (Scheme::Word, &[WORD_PATTERN]),
+                (Scheme::Ptb, &[PTB_PATTERN]),
             ] {
                 for pattern in patterns {
                     prop_assert_eq!(pieces(&text, scheme).collect::<Vec<_>>(), by_regex(pattern, &text));
@@ -248,7 +280,7 @@ mod tests {
 
         #[test]
         fn cuts_change_no_piece(text in any_text(), size in 1usize..9) {
-            for scheme in [Scheme::Gpt2, Scheme::Word] {
+            for scheme in [Scheme::Gpt2, Scheme::Word, Scheme::Ptb] {
                 let apart = parts(&text, size, safe_cut).into_iter().flat_map(|part| pieces(part, scheme));
                 prop_assert_eq!(apart.collect::<Vec<_>>(), pieces(&text, scheme).collect::<Vec<_>>());
             }

@@ -392,3 +392,22 @@ fn vocab_and_merges_load_with_what_is_added() {
     std::fs::remove_file(dir.path().join("merges.txt")).unwrap();
     assert!(load().unwrap_err().contains("(merges.txt not found)"));
 }
+
+#[test]
+fn words_cut_already_are_one_token_each() {
+    let text = " no it was n't <unk>\n\n = N <unk> =\n";
+    let tokenizer = Tokenizer::train_ptb(&[text], None).unwrap();
+    let tokens = tokenizer.encode(text);
+    // Words and ends of lines, as the papers count them.
+    assert_eq!(tokens.len(), text.split_whitespace().count() + text.lines().count());
+    assert_eq!(tokenizer.piece(tokens[4]), " <unk>");
+    assert_eq!(tokens[4], tokens[9]);
+    let dir = tempfile::tempdir().unwrap();
+    tokenizer.save(dir.path()).unwrap();
+    let loaded = Tokenizer::load(dir.path()).unwrap();
+    for text in [text, " unseen\tword  <unk> \n"] {
+        assert_eq!(loaded.encode(text), tokenizer.encode(text));
+        assert_eq!(loaded.decode(&loaded.encode(text)), text);
+    }
+    assert_eq!(loaded.level(), Level::Word);
+}

@@ -2,7 +2,8 @@
 //!
 //! The units are cut by [`split::WORD_PATTERN`]. Ids: end-of-text, the 256 bytes, the text's characters of several
 //! bytes (and their beginnings), then the units, the most frequent first. Units seen once are left out, so that the
-//! model learns from them how words are spelled.
+//! model learns from them how words are spelled; of text that is cut into words already every unit is one, since its
+//! rare words have been replaced.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -21,11 +22,12 @@ const CHARS: usize = 2048;
 /// Bytes of text that are counted.
 const SAMPLE: usize = 256 << 20;
 
-pub(super) fn train(texts: &[&str], vocab_size: Option<usize>) -> Result<ByteTokenizer> {
+/// `scheme` is one of words.
+pub(super) fn train(texts: &[&str], vocab_size: Option<usize>, scheme: Scheme) -> Result<ByteTokenizer> {
     if let Some(size) = vocab_size.filter(|size| !(SMALLEST..=MAX_VOCAB).contains(size)) {
         return Err(Error::setting("vocab-size", format!("{size} is not from {SMALLEST} to {MAX_VOCAB}; try 8192")));
     }
-    let counts = count(&split::sample(texts, SAMPLE));
+    let counts = count(&split::sample(texts, SAMPLE), scheme);
     let room = vocab_size.map(|size| size - SMALLEST);
     let spelling = spelling(&counts, room.map_or(CHARS, |room| CHARS.min(room / 4)));
 
@@ -40,8 +42,9 @@ pub(super) fn train(texts: &[&str], vocab_size: Option<usize>) -> Result<ByteTok
     for token in &spelling {
         size = add(to_chars(token));
     }
-    let limit = vocab_size.unwrap_or(size + WORDS);
-    for unit in by_frequency(&counts) {
+    let (least, most) = if scheme == Scheme::Ptb { (1, MAX_VOCAB) } else { (2, size + WORDS) };
+    let limit = vocab_size.unwrap_or(most);
+    for unit in by_frequency(&counts, least) {
         if size >= limit {
             break;
         }
@@ -52,27 +55,27 @@ pub(super) fn train(texts: &[&str], vocab_size: Option<usize>) -> Result<ByteTok
     let merges = merges.map(|(last, first)| (to_chars(first), byte_char(*last).into()));
     let (tokens, merges) = (owned_tokens(tokens), owned_pairs(merges));
     let added = vec![Added { id: 0, content: ENDOFTEXT.into(), special: true }];
-    ByteTokenizer::new(Vocabulary { level: Level::Word, scheme: Scheme::Word, tokens, merges, added, eot: 0 })
+    ByteTokenizer::new(Vocabulary { level: Level::Word, scheme, tokens, merges, added, eot: 0 })
         .map_err(|e| Error::Unsupported(format!("the word vocabulary could not be made: it {e}")))
 }
 
 /// How often each unit occurs.
-fn count<'a>(parts: &[&'a str]) -> HashMap<&'a str, u64> {
+fn count<'a>(parts: &[&'a str], scheme: Scheme) -> HashMap<&'a str, u64> {
     let add = |mut counts: HashMap<&'a str, u64>, more: HashMap<&'a str, u64>| {
         more.into_iter().for_each(|(unit, n)| *counts.entry(unit).or_default() += n);
         counts
     };
     let one = |part: &&'a str| {
         let mut counts = HashMap::new();
-        split::pieces(part, Scheme::Word).for_each(|unit| *counts.entry(unit).or_default() += 1);
+        split::pieces(part, scheme).for_each(|unit| *counts.entry(unit).or_default() += 1);
         counts
     };
     parts.par_iter().map(one).reduce(HashMap::new, add)
 }
 
-/// What occurs at least twice, the most frequent first.
-fn by_frequency<'a, T: Ord + Copy + 'a>(counts: impl IntoIterator<Item = (&'a T, &'a u64)>) -> Vec<T> {
-    let mut all: Vec<(T, u64)> = counts.into_iter().map(|(&t, &n)| (t, n)).filter(|&(_, n)| n > 1).collect();
+/// What occurs at least so often, the most frequent first.
+fn by_frequency<'a, T: Ord + Copy + 'a>(counts: impl IntoIterator<Item = (&'a T, &'a u64)>, least: u64) -> Vec<T> {
+    let mut all: Vec<(T, u64)> = counts.into_iter().map(|(&t, &n)| (t, n)).filter(|&(_, n)| n >= least).collect();
     all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     all.into_iter().map(|(t, _)| t).collect()
 }
@@ -84,7 +87,7 @@ fn spelling(counts: &HashMap<&str, u64>, limit: usize) -> Vec<Vec<u8>> {
         unit.chars().filter(|c| !c.is_ascii()).for_each(|c| *chars.entry(c).or_default() += n);
     }
     let mut tokens: BTreeSet<(usize, Vec<u8>)> = BTreeSet::new();
-    for c in by_frequency(&chars) {
+    for c in by_frequency(&chars, 2) {
         let mut buffer = [0; 4];
         let bytes = c.encode_utf8(&mut buffer).as_bytes();
         let new = (2..=bytes.len()).filter_map(|n| bytes.get(..n)).map(|token| (token.len(), token.to_vec()));

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Data, Event, Length, Outcome, Settings, Start, TrainOptions, checkpoint, measure, ngram, train};
 use crate::Result;
-use crate::corpus::{self, Corpus, ReadOptions};
+use crate::corpus::{self, Corpus, ReadOptions, WordFormat};
 use crate::files::create_dir;
 use crate::model::ModelKind;
 use crate::run::ModelConfig;
@@ -119,7 +119,7 @@ impl Job {
             }
             None => {
                 progress(Preparing { stage: "making the tokenizer", done: 0, total: 0 });
-                let tokenizer = Tokenizer::train(settings.level(), &train, settings.vocab_size)?;
+                let tokenizer = tokenizer(&settings, &train)?;
                 Start::scratch(settings.model_config(tokenizer.vocab_size()), tokenizer)
             }
         };
@@ -200,6 +200,14 @@ impl Job {
                 train(&self.start, &self.data, &options, out, stop, on_event)
             }
         }
+    }
+}
+
+/// The tokenizer of a new model.
+fn tokenizer(settings: &Settings, texts: &[&str]) -> Result<Tokenizer> {
+    match settings.word_format {
+        Some(WordFormat::Ptb) => Tokenizer::train_ptb(texts, settings.vocab_size),
+        _ => Tokenizer::train(settings.level(), texts, settings.vocab_size),
     }
 }
 

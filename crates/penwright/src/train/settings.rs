@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::defaults::{self, TUNING_EVALS};
 use super::{Averaging, Length, OptimizerKind, Schedule, TrainOptions};
-use crate::corpus::{self, ReadOptions};
+use crate::corpus::{self, ReadOptions, WordFormat};
 use crate::files::write;
 use crate::model::{self, Gpt2Config, LoraConfig, LstmConfig, ModelKind, NgramConfig, Regularization};
 use crate::run::ModelConfig;
@@ -54,6 +54,8 @@ pub struct Settings {
     pub field: Option<String>,
     /// Leaves hard-wrapped lines as they are.
     pub keep_wrapping: Option<bool>,
+    /// What the words are at the word level.
+    pub word_format: Option<WordFormat>,
     /// Family of the model: GPT-2 unless said otherwise.
     pub model: Option<ModelKind>,
     /// Unit that the model predicts: `bpe` for GPT-2, `char` for the others.
@@ -219,7 +221,7 @@ impl Settings {
                 }
             };
         }
-        over!(field keep_wrapping model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
+        over!(field keep_wrapping word_format model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
             layers heads width embed tied mogrifier mogrifier_rank order dropout dropout_input
             dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
@@ -261,6 +263,7 @@ impl Settings {
         ReadOptions {
             field: self.field.clone().unwrap_or(defaults.field),
             keep_wrapping: self.keep_wrapping.unwrap_or(defaults.keep_wrapping),
+            word_format: self.word_format.unwrap_or_default(),
             ..ReadOptions::default()
         }
     }
@@ -347,6 +350,9 @@ impl Settings {
     /// What can be known to be wrong before any text is read. Of filled settings.
     pub(crate) fn check(&self) -> Result<()> {
         self.check_lstm()?;
+        if self.word_format.is_some_and(|format| format != WordFormat::Text) && self.level() != Level::Word {
+            return Err(Error::setting("word-format", "is of the word level; add --level word"));
+        }
         if self.lora.is_none() {
             let given = [("lora-alpha", self.lora_alpha.is_some()), ("lora-targets", self.lora_targets.is_some())];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
