@@ -11,6 +11,7 @@ mod metrics;
 mod ngram;
 mod optimizer;
 mod options;
+mod recipe;
 mod schedule;
 mod settings;
 mod start;
