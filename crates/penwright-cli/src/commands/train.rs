@@ -61,6 +61,7 @@ pub(super) fn prepare(cli: &Cli, settings: Settings) -> Result<Job, Failure> {
     drop(status);
     if !cli.quiet && !cli.json {
         eprintln!("{}", job.corpus().report());
+        job.reasons().iter().for_each(|reason| eprintln!("chosen: {reason}"));
     }
     Ok(job)
 }

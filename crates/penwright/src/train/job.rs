@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use super::{Data, Event, Length, Outcome, Settings, Start, TrainOptions, checkpoint, measure, ngram, train};
+use super::{Data, Event, Length, Outcome, Settings, Start, TrainOptions, checkpoint, measure, ngram, recipe, train};
 use crate::Result;
 use crate::corpus::{self, Corpus, ReadOptions, WordFormat};
 use crate::files::create_dir;
@@ -14,7 +14,8 @@ use crate::tokenizer::Tokenizer;
 /// How far the preparation of a job is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preparing {
-    /// What is being done: "fetching" a file, "reading texts", "making the tokenizer", "encoding".
+    /// What is being done: "fetching" a file, "reading texts", "measuring the machine", "making the tokenizer",
+    /// "encoding".
     pub stage: &'static str,
     /// How much is done, in units of the stage.
     pub done: u64,
@@ -54,6 +55,7 @@ pub struct Plan {
 /// A run ready to be trained.
 pub struct Job {
     settings: Settings,
+    reasons: Vec<String>,
     corpus: Corpus,
     start: Start,
     data: Data,
@@ -71,7 +73,7 @@ impl Job {
             })?),
             None => None,
         };
-        let settings = fill(settings, base.as_ref())?;
+        fill(settings.clone(), base.as_ref())?;
         let options = settings.read_options();
         let mut reading = |p: &corpus::Progress| {
             progress(Preparing { stage: "reading texts", done: p.files as u64, total: p.of as u64 })
@@ -96,7 +98,8 @@ impl Job {
         held_out: Option<&Corpus>,
         progress: &mut dyn FnMut(Preparing),
     ) -> Result<Job> {
-        Job::new(fill(settings, None)?, None, corpus, held_out, progress)
+        fill(settings.clone(), None)?;
+        Job::new(settings, None, corpus, held_out, progress)
     }
 
     fn new(
@@ -110,6 +113,13 @@ impl Job {
             Some(held_out) => (corpus.texts(), held_out.texts()),
             None => corpus.split(settings.val_fraction())?,
         };
+        let chars = train.iter().map(|text| text.chars().count()).sum();
+        progress(Preparing { stage: "measuring the machine", done: 0, total: 0 });
+        let (settings, reasons) = match recipe::choose(&settings, chars)? {
+            Some(recipe) => (recipe.settings, recipe.reasons),
+            None => (settings, Vec::new()),
+        };
+        let settings = fill(settings, base.as_ref())?;
         let start = match base {
             Some(mut start) => {
                 start.tune(&settings)?;
@@ -126,12 +136,17 @@ impl Job {
         let data = Data::encode(&start.tokenizer, &train, &val, &mut |done, total| {
             progress(Preparing { stage: "encoding", done, total });
         })?;
-        Ok(Job { settings, corpus, start, data })
+        Ok(Job { settings, reasons, corpus, start, data })
     }
 
     /// The settings with every default filled in.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Why the settings that were not given are what they are, in sentences; none where defaults were taken.
+    pub fn reasons(&self) -> &[String] {
+        &self.reasons
     }
 
     /// The texts.

@@ -12,6 +12,7 @@ mod metrics;
 mod ngram;
 mod optimizer;
 mod options;
+mod recipe;
 mod schedule;
 mod settings;
 mod start;

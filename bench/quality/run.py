@@ -1,0 +1,93 @@
+"""What each side makes of a text in a budget of time, held-out bits per character; writes a table.
+
+    python bench/quality/run.py TEXT... --budget 10m --venv .venv-peers
+
+Of each text the last tenth is held out. Sides: penwright's GPT-2, LSTM and n-gram model as `--budget` alone has them, PyTorch's
+GPT-2 and LSTM (torch_train.py). What is in the results already is not measured again, so that it may be run in parts; each run
+has the machine for itself.
+"""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SIDES = ("penwright gpt2", "penwright lstm", "penwright ngram", "torch gpt2", "torch lstm")
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("texts", nargs="+", type=pathlib.Path)
+    p.add_argument("--budget", default="10m")
+    p.add_argument("--sides", nargs="+", choices=[s.replace(" ", "-") for s in SIDES], help="[default: all]")
+    p.add_argument("--venv", type=pathlib.Path, default=ROOT / ".venv-peers")
+    p.add_argument("--penwright", type=pathlib.Path, default=ROOT / "target/release/penwright")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/quality", help="without ending")
+    p.add_argument("--again", action="store_true", help="measure again what is there")
+    a = p.parse_args()
+    out = a.out.with_suffix(".json")
+    results = json.loads(out.read_text()) if out.exists() else {}
+    for text in a.texts:
+        for side in SIDES:
+            if a.sides and side.replace(" ", "-") not in a.sides:
+                continue
+            entry = results.setdefault(a.budget, {}).setdefault(text.stem, {})
+            if side in entry and not a.again:
+                continue
+            with tempfile.TemporaryDirectory() as work:
+                entry[side] = measure(side, text, a, pathlib.Path(work))
+            print(f"{text.stem}: {side} {entry[side]['bits_per_char']:.4f}", file=sys.stderr, flush=True)
+            out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            a.out.with_suffix(".md").write_text(page(results))
+    print(page(results))
+
+
+def measure(side, text, a, work):
+    who, kind = side.split()
+    whole = text.read_text(encoding="utf-8")
+    cut = len(whole) - len(whole) // 10
+    parts = [work / "train.txt", work / "val.txt"]
+    for path, part in zip(parts, (whole[:cut], whole[cut:])):
+        path.write_text(part, encoding="utf-8")
+    if who == "torch":
+        command = [a.venv / "bin/python", HERE / "torch_train.py", kind, *parts, "--seconds", seconds(a.budget), "--threads", a.threads]
+        return json.loads(run(command).splitlines()[-1])
+    length = [] if kind == "ngram" else ["--budget", a.budget]
+    run([a.penwright, "train", parts[0], "--val", parts[1], "--keep-wrapping", "--model", kind, *length, "--out", work / "run", "--quiet",
+         "--threads", a.threads])
+    result = json.loads(run([a.penwright, "eval", work / "run", parts[1], "--json", "--quiet"]))
+    lines = [json.loads(line) for line in (work / "run/metrics.jsonl").read_text().splitlines()]
+    done = [line for line in lines if line["event"] == "done"][-1]
+    return {"bits_per_char": result["bits_per_char"], "seconds": done["elapsed_s"], "steps": done["steps"], "params": result["params"],
+            "settings": (work / "run/penwright.toml").read_text().splitlines()[1:]}
+
+
+def run(command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{command[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return done.stdout
+
+
+def seconds(budget):
+    return float(budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[budget[-1]]
+
+
+def page(results):
+    lines = ["# Held-out bits per character after a budget of time", "", "Written by bench/quality/run.py.", ""]
+    for budget, texts in sorted(results.items()):
+        lines += [f"## {budget}", "", "| text | " + " | ".join(SIDES) + " | best of ours to PyTorch's best |", "| --- |" + " ---: |" * 6]
+        for text, entry in sorted(texts.items()):
+            bits = {side: entry[side]["bits_per_char"] for side in SIDES if side in entry}
+            ours, theirs = ([b for side, b in bits.items() if side.startswith(who)] for who in ("penwright", "torch"))
+            change = f"{100 * (min(ours) / min(theirs) - 1):+.1f} %" if ours and theirs else ""
+            lines.append(f"| {text} | " + " | ".join(f"{bits[s]:.3f}" if s in bits else "" for s in SIDES) + f" | {change} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+main()

@@ -1,0 +1,180 @@
+//! What a budget buys: settings by the size of the text, the time, and the speed of the machine.
+//!
+//! The choices are data, `rules.toml`: settings that were best in experiments at some sizes of text and of computation
+//! (docs/recipes.md). A run takes those of the rule that is nearest to it, on scales where each doubling counts alike.
+//! What a person gives is never changed.
+
+mod rules;
+
+use std::time::{Duration, Instant};
+
+use super::Settings;
+use crate::layers::{Dropout, random};
+use crate::model::ModelKind;
+use crate::run::ModelConfig;
+use crate::{Error, Result};
+use rules::{Rule, nearest};
+
+/// What is assumed of the machine until it is measured, in floating-point operations a second.
+const NOMINAL: f64 = 3e11;
+/// Ids of a vocabulary at the character level, about, for measuring.
+const CHARACTERS: usize = 90;
+/// Steps measured at most, and the part of the budget after which no more begin.
+const MEASURED: (u64, f64) = (8, 0.005);
+
+/// Settings for a text and a budget, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Recipe {
+    /// What the person gave, and for the rest what the rules say.
+    pub(super) settings: Settings,
+    /// Sentences for people.
+    pub(super) reasons: Vec<String>,
+}
+
+/// Chooses what was not given. `chars` is the length of the training text. Only runs of a new neural model with a
+/// budget have a recipe.
+///
+/// # Errors
+/// When the shape that was given cannot be built.
+pub(super) fn choose(given: &Settings, chars: usize) -> Result<Option<Recipe>> {
+    choose_at(given, chars, &mut measured_speed)
+}
+
+/// The same by a given measure of the speed, in floating-point operations a second, of training by some settings.
+fn choose_at(
+    given: &Settings,
+    chars: usize,
+    speed: &mut dyn FnMut(&Settings) -> Result<f64>,
+) -> Result<Option<Recipe>> {
+    let kind = given.kind();
+    let Some(budget) = given.budget.filter(|_| given.from.is_none() && kind != ModelKind::Ngram) else {
+        return Ok(None);
+    };
+    let computed = |speed: f64| speed * budget.as_secs_f64();
+    let first = merged(given, nearest(kind, computed(NOMINAL), chars));
+    if first == *given {
+        return Ok(None);
+    }
+    let speed = speed(&first)?;
+    let rule = nearest(kind, computed(speed), chars);
+    let settings = merged(given, rule);
+    let reasons = reasons(given, &settings, rule, (budget, speed), chars);
+    Ok(Some(Recipe { settings, reasons }))
+}
+
+/// What was given over what the rule says. A number of heads must divide a width that was given.
+fn merged(given: &Settings, rule: &Rule) -> Settings {
+    let mut settings = given.clone().over(rule.set.clone());
+    if let (None, Some(heads), Some(width)) = (given.heads, settings.heads, settings.width) {
+        settings.heads = (1..=heads).rev().find(|heads| width % heads == 0);
+    }
+    settings
+}
+
+/// The speed of training by settings, on tokens of no text.
+fn measured_speed(settings: &Settings) -> Result<f64> {
+    let filled = settings.clone().filled();
+    let vocab =
+        if filled.level() == crate::tokenizer::Level::Char { CHARACTERS } else { filled.vocab_size.unwrap_or(4096) };
+    let (config, options) = (filled.model_config(vocab), filled.train_options());
+    options.check()?;
+    let mut model = match &config {
+        ModelConfig::Ngram(_) => return Err(Error::Unsupported("an n-gram model has no speed of training".into())),
+        config => config.build(options.seed)?,
+    };
+    model.set_precision(options.precision);
+    let count = options.batch * options.context;
+    let token = |n: usize| (random(0, n as u64) % vocab as u64) as u32;
+    let (inputs, targets): (Vec<u32>, Vec<u32>) = (0..count).map(|n| (token(n), token(count + n))).unzip();
+    let mut grads = vec![0.0; model.params().data.len()];
+    let limit = settings.budget.unwrap_or_default().mul_f64(MEASURED.1);
+    let (began, mut best) = (Instant::now(), Duration::MAX);
+    for step in 0..=MEASURED.0 {
+        let start = Instant::now();
+        let dropout = Dropout::new(options.dropout, options.seed, step);
+        model.train_step(&inputs, &targets, options.batch, &mut grads, true, dropout);
+        // The first touches its memory.
+        if step > 0 {
+            best = best.min(start.elapsed());
+        }
+        if step > 0 && began.elapsed() > limit {
+            break;
+        }
+    }
+    Ok(config.flops_per_token() * count as f64 / best.as_secs_f64().max(1e-9))
+}
+
+fn reasons(given: &Settings, chosen: &Settings, rule: &Rule, time: (Duration, f64), chars: usize) -> Vec<String> {
+    let (budget, speed) = time;
+    let mut reasons = vec![format!(
+        "{} characters to learn from and {} at {:.0} GFLOP/s: {:.3} TFLOP",
+        chars,
+        crate::duration::format(budget),
+        speed / 1e9,
+        speed * budget.as_secs_f64() / 1e12
+    )];
+    reasons.push(rule.why.clone());
+    let differing = [
+        ("layers", chosen.layers != rule.set.layers),
+        ("width", chosen.width != rule.set.width),
+        ("level", given.level.is_some() && chosen.level != rule.set.level),
+        ("lr", chosen.lr != rule.set.lr),
+    ];
+    let unlike: Vec<&str> = differing.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect();
+    if !unlike.is_empty() {
+        reasons.push(format!("{} as you gave it; the rest was found for other values of it", unlike.join(", ")));
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(kind: ModelKind, seconds: u64) -> Settings {
+        Settings { model: Some(kind), budget: Some(Duration::from_secs(seconds)), ..Settings::default() }
+    }
+
+    fn at(settings: &Settings, chars: usize, speed: f64) -> Option<Recipe> {
+        choose_at(settings, chars, &mut |_| Ok(speed)).unwrap()
+    }
+
+    #[test]
+    fn more_time_and_a_faster_machine_choose_alike() {
+        let params = |seconds, speed| {
+            let recipe = at(&budget(ModelKind::Lstm, seconds), 300_000, speed).unwrap();
+            recipe.settings.filled().model_config(90).num_params()
+        };
+        assert!(params(1800, 4e11) > params(20, 4e11));
+        assert_eq!(params(1800, 1e11), params(180, 1e12));
+    }
+
+    #[test]
+    fn what_is_given_stays() {
+        let given = Settings { width: Some(100), dropout: Some(0.3), lr: Some(1e-4), ..budget(ModelKind::Gpt2, 600) };
+        let recipe = at(&given, 300_000, 4e11).unwrap();
+        let chosen = &recipe.settings;
+        assert_eq!((chosen.width, chosen.dropout, chosen.lr), (given.width, given.dropout, given.lr));
+        assert_eq!(100 % chosen.heads.unwrap(), 0);
+        assert!(recipe.reasons.iter().any(|reason| reason.contains("as you gave it")), "{:?}", recipe.reasons);
+        chosen.clone().filled().check().unwrap();
+    }
+
+    #[test]
+    fn without_a_budget_nothing_is_chosen() {
+        assert_eq!(at(&Settings::default(), 300_000, 4e11), None);
+        assert_eq!(at(&budget(ModelKind::Ngram, 60), 300_000, 4e11), None);
+        let tuning = Settings { from: Some("run".into()), ..budget(ModelKind::Gpt2, 60) };
+        assert_eq!(at(&tuning, 300_000, 4e11), None);
+        // A resumed run has all that was chosen, and its machine is not measured again.
+        let all = at(&budget(ModelKind::Gpt2, 60), 300_000, 4e11).unwrap().settings.filled();
+        let not_measured = &mut |_: &Settings| -> Result<f64> { panic!("measured") };
+        assert_eq!(choose_at(&all, 300_000, not_measured).unwrap(), None);
+    }
+
+    #[test]
+    fn the_machine_is_measured() {
+        let speed = measured_speed(&merged(&budget(ModelKind::Gpt2, 9), nearest(ModelKind::Gpt2, 1e12, 300_000)));
+        assert!(speed.unwrap() > 1e6);
+    }
+}

@@ -1,0 +1,75 @@
+//! The rules as they stand in `rules.toml`.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::model::ModelKind;
+use crate::train::Settings;
+
+/// Settings that were found best for a size of text and of computation.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rule {
+    model: ModelKind,
+    /// What is computed in the budget, in 10¹² floating-point operations, as the speed of training counts them: six for
+    /// each weight of a product and token.
+    tflop: f64,
+    /// Characters of the training text.
+    chars: f64,
+    /// A sentence for people.
+    pub(super) why: String,
+    /// The settings, by the names of `penwright.toml`.
+    pub(super) set: Settings,
+}
+
+#[derive(Deserialize)]
+struct File {
+    rule: Vec<Rule>,
+}
+
+static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    let file: File = toml::from_str(include_str!("rules.toml")).expect("the rules are tested to be readable");
+    file.rule
+});
+
+/// The rule of a family that is nearest to a computation (in floating-point operations) and a text, where each doubling
+/// counts alike.
+pub(super) fn nearest(kind: ModelKind, flop: f64, chars: usize) -> &'static Rule {
+    let distance = |rule: &Rule| {
+        let ratio = |a: f64, b: f64| (a.max(1e-9) / b.max(1e-9)).ln().powi(2);
+        ratio(flop / 1e12, rule.tflop) + ratio(chars as f64, rule.chars)
+    };
+    let of_kind = RULES.iter().filter(|rule| rule.model == kind);
+    of_kind.min_by(|a, b| distance(a).total_cmp(&distance(b))).expect("each family has rules")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_can_be_trained() {
+        for kind in [ModelKind::Lstm, ModelKind::Gpt2] {
+            assert!(RULES.iter().any(|rule| rule.model == kind));
+        }
+        for rule in RULES.iter() {
+            let settings = Settings { model: Some(rule.model), ..rule.set.clone() }.filled();
+            settings.check().unwrap_or_else(|e| panic!("{} TFLOP, {} characters: {e}", rule.tflop, rule.chars));
+            assert!(rule.why.ends_with(|c: char| c != '.') && rule.set.budget.is_none() && rule.set.steps.is_none());
+        }
+    }
+
+    #[test]
+    fn each_rule_is_nearest_to_itself_and_any_size_has_one() {
+        for rule in RULES.iter() {
+            let found = nearest(rule.model, rule.tflop * 1e12, rule.chars as usize);
+            assert!(std::ptr::eq(found, rule), "{} TFLOP, {} characters has two rules", rule.tflop, rule.chars);
+        }
+        for chars in [0, 1, 20_000, 100_000_000, usize::MAX] {
+            for flop in [0.0, 1.0, 1e13, 1e18, f64::MAX] {
+                nearest(ModelKind::Gpt2, flop, chars);
+            }
+        }
+    }
+}
