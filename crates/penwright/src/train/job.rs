@@ -211,7 +211,7 @@ impl Job {
         match &self.start.config {
             ModelConfig::Ngram(config) => ngram::train(config, &self.start.tokenizer, &self.data, out, on_event),
             _ => {
-                let options = TrainOptions { resume, ..self.settings.train_options() };
+                let options = TrainOptions { resume, reasons: self.reasons.clone(), ..self.settings.train_options() };
                 train(&self.start, &self.data, &options, out, stop, on_event)
             }
         }

@@ -98,6 +98,9 @@ pub struct TrainOptions {
     /// Time between checkpoints for [`resume`](Self::resume); it changes no result.
     #[serde(skip, default = "checkpoint_every")]
     pub checkpoint_every: Duration,
+    /// Why the settings are what they are, for the record.
+    #[serde(skip)]
+    pub reasons: Vec<String>,
     /// Goes on from the last checkpoint in the run directory, if there is one.
     #[serde(skip)]
     pub resume: bool,
@@ -139,6 +142,7 @@ impl Default for TrainOptions {
             precision: Precision::F32,
             checkpoint_activations: false,
             checkpoint_every: checkpoint_every(),
+            reasons: Vec::new(),
             resume: false,
         }
     }

@@ -208,7 +208,7 @@ impl Trainer<'_> {
             memory_bytes: self.start.memory(self.options),
             flops_per_token: self.start.config.flops_per_token(),
             resumed_at: self.progress.step,
-            reasons: Vec::new(),
+            reasons: self.options.reasons.clone(),
         };
         self.emit(plan)?;
         let mut saved = Instant::now();
