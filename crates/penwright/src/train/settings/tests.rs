@@ -43,8 +43,7 @@ fn values_are_set_by_name() {
 fn a_saved_file_is_read_the_same() {
     let dir = tempfile::tempdir().unwrap();
     for model in [ModelKind::Ngram, ModelKind::Lstm, ModelKind::Gpt2] {
-        let settings =
-            Settings { model: Some(model), text: vec!["a book.txt".into()], ..Settings::default() }.filled();
+        let settings = Settings { model: Some(model), text: vec!["a book.txt".into()], ..Settings::default() }.filled();
         settings.save(dir.path()).unwrap();
         assert_eq!(Settings::load(&dir.path().join(SETTINGS)).unwrap(), settings);
     }
