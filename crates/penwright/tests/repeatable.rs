@@ -198,7 +198,7 @@ fn resume(config: &ModelConfig, options: &TrainOptions, out: &Path) -> penwright
 #[test]
 fn a_triggered_average_counts_in_place_of_the_weights() {
     let vocab = Tokenizer::train(Level::Char, &[&text()], None).unwrap().vocab_size();
-    let [_, lstm, _] = shapes(vocab);
+    let [_, lstm, ..] = shapes(vocab);
     let sgd = TrainOptions { optimizer: OptimizerKind::Sgd, weight_decay: 1e-4, ..options() };
     let averaged = non_monotone(sgd);
     let plain = TrainOptions { average: Averaging::Off, ..averaged.clone() };

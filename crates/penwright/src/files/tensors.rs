@@ -21,8 +21,11 @@ pub(crate) fn write_floats(path: &Path, arrays: &[(&str, &[f32])], text: &str) -
     write_arrays(path, arrays, Some(text))
 }
 
+/// A flat array and its name.
+pub(crate) type Named = (String, Vec<f32>);
+
 /// Reads the arrays, by name, and the text that [`write_floats`] wrote.
-pub(crate) fn read_floats(path: &Path) -> Result<(Vec<(String, Vec<f32>)>, String)> {
+pub(crate) fn read_floats(path: &Path) -> Result<(Vec<Named>, String)> {
     let raw = Mapped::open(path).map_err(Error::io("read", path))?;
     let damaged = |problem: String| Error::damaged(path, format!("{problem}; train anew without --resume"));
     let whole = |e| damaged(format!("is no whole safetensors file ({e})"));

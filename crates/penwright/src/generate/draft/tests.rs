@@ -19,7 +19,8 @@ fn ngram(tokenizer: &Tokenizer) -> Draft {
 /// Untrained models whose weights are large enough for distributions of some sharpness. The LSTM's output layer is so
 /// large beside it that drafts are worth while.
 fn models(vocab: usize) -> [Arc<dyn LanguageModel>; 2] {
-    let mut lstm = Lstm::new(LstmConfig { vocab, embed: 4, hidden: 16, layers: 1, tied: false }, 2).unwrap();
+    let mut lstm =
+        Lstm::new(LstmConfig { vocab, embed: 4, hidden: 16, layers: 1, ..LstmConfig::default() }, 2).unwrap();
     lstm.params_mut().data.iter_mut().for_each(|w| *w *= 4.0);
     let [gpt2, _] = super::super::tests::models(vocab);
     [gpt2, Arc::new(lstm)]

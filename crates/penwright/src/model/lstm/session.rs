@@ -470,7 +470,7 @@ mod tests {
     #[test]
     fn drafts_change_nothing() {
         for precision in [DecodePrecision::F32, DecodePrecision::Bf16, DecodePrecision::Int8, DecodePrecision::Int4] {
-            let config = LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, tied: false };
+            let config = LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, ..LstmConfig::default() };
             let model = Arc::new(Lstm::new(config, 4).unwrap()).with_precision(precision).unwrap();
             assert_eq!(crate::model::tests::drafts_change_nothing(&model), 5, "{precision:?}");
         }

@@ -377,7 +377,8 @@ mod tests {
         let shape = Gpt2Config { vocab: 20, context: 8, layers: 2, heads: 2, width: 16, ..Gpt2Config::default() };
         let mut gpt2 = Gpt2::new(shape, 1).unwrap();
         gpt2.freeze(Frozen { layers: 1, embeddings: true }).unwrap();
-        let lstm = Lstm::new(LstmConfig { vocab: 20, embed: 8, hidden: 12, layers: 2, tied: false }, 1).unwrap();
+        let lstm =
+            Lstm::new(LstmConfig { vocab: 20, embed: 8, hidden: 12, layers: 2, ..LstmConfig::default() }, 1).unwrap();
         for (params, hidden) in [(gpt2.params(), 12 * 16 * 16), (lstm.params(), 4 * 12 * (8 + 3 * 12))] {
             let optimizer = Muon::<f32>::new(params, 0.95, 1.0);
             let rest = params.count_trained() as usize - hidden;
