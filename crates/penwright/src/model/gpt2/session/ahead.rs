@@ -27,7 +27,8 @@ impl<T: Element> Gpt2Session<T> {
     }
 
     /// What a further row of a text costs, as a part of a step: as measured (`examples/ahead_cost.rs`) with 124 million
-    /// and 1.2 million parameters, weights that come from memory and weights that stay in the caches.
+    /// and 1.2 million parameters, weights that come from memory and weights that stay in the caches;
+    /// f32 from memory, and int8 and int4 from memory without bfloat16, are taken from their neighbours.
     pub(super) fn cost(&self) -> f32 {
         let (format, large) = (self.decoder.decoding.format, self.decoder.model.num_params() > SMALL);
         let cost = |in_memory, in_caches| if large { in_memory } else { in_caches };
