@@ -12,7 +12,7 @@ use penwright::files;
 use penwright::model::ModelKind;
 use penwright::report::Recorder;
 use penwright::tokenizer::Level;
-use penwright::train::{Job, Outcome, Settings};
+use penwright::train::{Job, OptimizerKind, Outcome, Settings};
 
 use super::train::stop_on_interrupt;
 use super::{Failure, name};
@@ -56,6 +56,8 @@ fn settings(kind: ModelKind, share: Duration) -> Settings {
         model: Some(kind),
         budget: Some(share.max(Duration::from_secs(2))),
         sample_every: Some(0),
+        // The rest was found with it; the rules for a budget would take Muon.
+        optimizer: Some(OptimizerKind::AdamW),
         ..Settings::default()
     };
     match kind {
@@ -63,6 +65,9 @@ fn settings(kind: ModelKind, share: Duration) -> Settings {
         ModelKind::Lstm => Settings {
             level: Some(Level::Bpe),
             vocab_size: Some(512),
+            layers: Some(2),
+            width: Some(256),
+            lr: Some(3e-3),
             embed: Some(128),
             batch: Some(12),
             context: Some(48),
@@ -73,7 +78,11 @@ fn settings(kind: ModelKind, share: Duration) -> Settings {
         ModelKind::Gpt2 => Settings {
             level: Some(Level::Bpe),
             vocab_size: Some(1024),
+            layers: Some(4),
+            heads: Some(4),
+            width: Some(128),
             batch: Some(16),
+            context: Some(64),
             lr: Some(1.5e-3),
             dropout: Some(0.2),
             ..common
