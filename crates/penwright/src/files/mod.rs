@@ -55,6 +55,14 @@ pub(crate) fn parse_json(path: &Path, raw: &[u8]) -> Result<Value> {
     serde_json::from_slice(raw).map_err(|e| Error::damaged(path, format!("is not JSON ({e}); copy it again")))
 }
 
+/// Removes a file that is to be replaced, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("replace", path)(e)),
+        _ => Ok(()),
+    }
+}
+
 /// Creates a folder and those above it.
 pub(crate) fn create_dir(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(Error::io("create", dir))

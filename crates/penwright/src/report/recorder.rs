@@ -66,11 +66,8 @@ impl Recorder {
             self.record = Record::default();
             before.iter().for_each(|event| self.record.add(event));
         } else {
-            let page = self.run.join(REPORT);
-            match std::fs::remove_file(&page) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("replace", page)(e)),
-                _ => tensorboard::forget(&self.run)?,
-            }
+            files::remove(&self.run.join(REPORT))?;
+            tensorboard::forget(&self.run)?;
         }
         let had = tensorboard::files(&self.run)?;
         if self.tensorboard || !had.is_empty() {

@@ -6,6 +6,7 @@ use super::trainer::Trainer;
 use super::{Batches, Data, Length, Start, TrainOptions, optimizer};
 use crate::Result;
 use crate::layers::Dropout;
+use crate::model::Trainable;
 
 /// The part of a budget in which the speed is measured, and steps taken at least.
 const PROBE: (f64, u64) = (0.04, 5);
@@ -18,25 +19,45 @@ pub(super) fn measure(start: &Start, data: &Data, options: &TrainOptions) -> Res
     options.check()?;
     start.check_memory(options)?;
     let mut model = start.build(options.seed)?;
-    model.checkpoint_activations(options.checkpoint_activations);
-    model.set_precision(options.precision);
-    model.regularize(&options.regularization);
-    let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
-    let mut grads = vec![0.0; model.params().data.len()];
     let mut optimizer = optimizer(model.params(), options);
+    let mut update = Duration::MAX;
+    let pass = pass_time(&mut *model, &data.train, options, Duration::MAX, &mut |model, grads| {
+        let began = Instant::now();
+        optimizer.update(&mut model.params_mut().data, grads, 1.0, 0.0, 0.0);
+        update = update.min(began.elapsed());
+    })?;
+    Ok(pass * options.accumulate as u32 + update)
+}
+
+/// The time of a pass forward and backward, the lowest of a few; `after` is called with the gradients of each. The first
+/// touches its memory, so that there are two at least; after `limit` no more begin.
+///
+/// # Errors
+/// When the text is too short.
+pub(super) fn pass_time(
+    model: &mut dyn Trainable,
+    tokens: &[u32],
+    options: &TrainOptions,
+    limit: Duration,
+    after: &mut dyn FnMut(&mut dyn Trainable, &[f32]),
+) -> Result<Duration> {
+    options.apply(model);
+    let batches = Batches::new(tokens, options.batch, options.context, model.kind(), options.seed)?;
+    let mut grads = vec![0.0; model.params().data.len()];
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-    let (mut forward, mut update) = (Duration::MAX, Duration::MAX);
+    let (start, mut lowest) = (Instant::now(), Duration::MAX);
     for step in 0..4 {
+        if step > 1 && start.elapsed() > limit {
+            break;
+        }
         let began = Instant::now();
         batches.get(step, &mut inputs, &mut targets);
         let dropout = Dropout::new(options.dropout, options.seed, step);
         model.train_step(&inputs, &targets, options.batch, &mut grads, true, dropout);
-        forward = forward.min(began.elapsed());
-        let began = Instant::now();
-        optimizer.update(&mut model.params_mut().data, &grads, 1.0, 0.0, 0.0);
-        update = update.min(began.elapsed());
+        lowest = lowest.min(began.elapsed());
+        after(model, &grads);
     }
-    Ok(forward * options.accumulate as u32 + update)
+    Ok(lowest)
 }
 
 impl Trainer<'_> {

@@ -113,9 +113,8 @@ impl Job {
             Some(held_out) => (corpus.texts(), held_out.texts()),
             None => corpus.split(settings.val_fraction())?,
         };
-        let chars = train.iter().map(|text| text.chars().count()).sum();
-        progress(Preparing { stage: "measuring the machine", done: 0, total: 0 });
-        let (settings, reasons) = match recipe::choose(&settings, chars)? {
+        let mut measuring = || progress(Preparing { stage: "measuring the machine", done: 0, total: 0 });
+        let (settings, reasons) = match recipe::choose(&settings, &train, &mut measuring)? {
             Some(recipe) => (recipe.settings, recipe.reasons),
             None => (settings, Vec::new()),
         };

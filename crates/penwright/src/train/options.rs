@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Averaging, OptimizerKind, Schedule, lengths};
-use crate::model::{Precision, Regularization};
+use crate::model::{Precision, Regularization, Trainable};
 use crate::{Error, Result};
 
 /// How long to train.
@@ -152,6 +152,13 @@ impl TrainOptions {
     /// Tokens that one optimizer step reads; where windows are of random length, about as many.
     pub fn step_tokens(&self) -> u64 {
         (self.batch * self.context * self.accumulate) as u64
+    }
+
+    /// Readies a model for being trained so.
+    pub(super) fn apply(&self, model: &mut dyn Trainable) {
+        model.checkpoint_activations(self.checkpoint_activations);
+        model.set_precision(self.precision);
+        model.regularize(&self.regularization);
     }
 
     /// The momentum that the optimizer has; zero without.

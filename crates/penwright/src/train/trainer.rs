@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{self, Progress};
 use super::metrics::{Metrics, write_samples};
 use super::{Average, Averaging, Batches, Data, Event, Optimizer, Start, TrainOptions, global_norm, optimizer};
+use crate::files;
 use crate::formats::peft;
 use crate::generate::{GenerateOptions, Length as TextLength, Sampling, generate};
 use crate::layers::Dropout;
@@ -58,9 +59,7 @@ pub fn train(
     check_context(&start.config, options.context)?;
     start.check_memory(options)?;
     let mut model = start.build(options.seed)?;
-    model.checkpoint_activations(options.checkpoint_activations);
-    model.set_precision(options.precision);
-    model.regularize(&options.regularization);
+    options.apply(&mut *model);
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let batches = if options.random_length { batches.with_random_lengths()? } else { batches };
     let mut optimizer = optimizer(model.params(), options);
@@ -150,10 +149,7 @@ pub(super) fn forget(out: &Path) -> Result<()> {
         out.join(peft::CONFIG),
         out.join(peft::WEIGHTS),
     ] {
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("replace", &path)(e)),
-            _ => {}
-        }
+        files::remove(&path)?;
     }
     Ok(())
 }

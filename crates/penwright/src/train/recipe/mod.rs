@@ -6,21 +6,22 @@
 
 mod rules;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Settings;
-use crate::layers::{Dropout, random};
+use super::budget::pass_time;
+use crate::Result;
+use crate::layers::random;
 use crate::model::ModelKind;
-use crate::run::ModelConfig;
-use crate::{Error, Result};
+use crate::tokenizer::Level;
 use rules::{Rule, nearest};
 
 /// What is assumed of the machine until it is measured, in floating-point operations a second.
 const NOMINAL: f64 = 3e11;
 /// Ids of a vocabulary at the character level, about, for measuring.
 const CHARACTERS: usize = 90;
-/// Steps measured at most, and the part of the budget after which no more begin.
-const MEASURED: (u64, f64) = (8, 0.005);
+/// The part of the budget after which no more steps are measured.
+const MEASURED: f64 = 0.005;
 
 /// Settings for a text and a budget, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,25 +32,30 @@ pub(super) struct Recipe {
     pub(super) reasons: Vec<String>,
 }
 
-/// Chooses what was not given. `chars` is the length of the training text. Only runs of a new neural model with a
-/// budget have a recipe.
+/// Chooses what was not given, for texts to train on. Only runs of a new neural model with a budget have a recipe.
+/// `measuring` is called before the machine is measured.
 ///
 /// # Errors
 /// When the shape that was given cannot be built.
-pub(super) fn choose(given: &Settings, chars: usize) -> Result<Option<Recipe>> {
-    choose_at(given, chars, &mut measured_speed)
+pub(super) fn choose(given: &Settings, texts: &[&str], measuring: &mut dyn FnMut()) -> Result<Option<Recipe>> {
+    let chars = || texts.iter().map(|text| text.chars().count()).sum();
+    choose_at(given, chars, &mut |settings| {
+        measuring();
+        measured_speed(settings)
+    })
 }
 
-/// The same by a given measure of the speed, in floating-point operations a second, of training by some settings.
+/// The same by a given length in characters and measure of the speed, in floating-point operations a second, of training by some settings.
 fn choose_at(
     given: &Settings,
-    chars: usize,
+    chars: impl FnOnce() -> usize,
     speed: &mut dyn FnMut(&Settings) -> Result<f64>,
 ) -> Result<Option<Recipe>> {
     let kind = given.kind();
     let Some(budget) = given.budget.filter(|_| given.from.is_none() && kind != ModelKind::Ngram) else {
         return Ok(None);
     };
+    let chars = chars();
     let computed = |speed: f64| speed * budget.as_secs_f64();
     let first = merged(given, nearest(kind, computed(NOMINAL), chars));
     if first == *given {
@@ -74,34 +80,14 @@ fn merged(given: &Settings, rule: &Rule) -> Settings {
 /// The speed of training by settings, on tokens of no text.
 fn measured_speed(settings: &Settings) -> Result<f64> {
     let filled = settings.clone().filled();
-    let vocab =
-        if filled.level() == crate::tokenizer::Level::Char { CHARACTERS } else { filled.vocab_size.unwrap_or(4096) };
+    let vocab = if filled.level() == Level::Char { CHARACTERS } else { filled.vocab_size.unwrap_or(4096) };
     let (config, options) = (filled.model_config(vocab), filled.train_options());
     options.check()?;
-    let mut model = match &config {
-        ModelConfig::Ngram(_) => return Err(Error::Unsupported("an n-gram model has no speed of training".into())),
-        config => config.build(options.seed)?,
-    };
-    model.set_precision(options.precision);
-    let count = options.batch * options.context;
-    let token = |n: usize| (random(0, n as u64) % vocab as u64) as u32;
-    let (inputs, targets): (Vec<u32>, Vec<u32>) = (0..count).map(|n| (token(n), token(count + n))).unzip();
-    let mut grads = vec![0.0; model.params().data.len()];
-    let limit = settings.budget.unwrap_or_default().mul_f64(MEASURED.1);
-    let (began, mut best) = (Instant::now(), Duration::MAX);
-    for step in 0..=MEASURED.0 {
-        let start = Instant::now();
-        let dropout = Dropout::new(options.dropout, options.seed, step);
-        model.train_step(&inputs, &targets, options.batch, &mut grads, true, dropout);
-        // The first touches its memory.
-        if step > 0 {
-            best = best.min(start.elapsed());
-        }
-        if step > 0 && began.elapsed() > limit {
-            break;
-        }
-    }
-    Ok(config.flops_per_token() * count as f64 / best.as_secs_f64().max(1e-9))
+    let mut model = config.build(options.seed)?;
+    let (count, limit) = (options.batch * options.context, settings.budget.unwrap_or_default().mul_f64(MEASURED));
+    let tokens: Vec<u32> = (0..=count as u64).map(|n| (random(0, n) % vocab as u64) as u32).collect();
+    let time = pass_time(&mut *model, &tokens, &options, limit, &mut |_, _| {})?;
+    Ok(config.flops_per_token() * count as f64 / time.as_secs_f64().max(1e-9))
 }
 
 fn reasons(given: &Settings, chosen: &Settings, rule: &Rule, time: (Duration, f64), chars: usize) -> Vec<String> {
@@ -136,7 +122,7 @@ mod tests {
     }
 
     fn at(settings: &Settings, chars: usize, speed: f64) -> Option<Recipe> {
-        choose_at(settings, chars, &mut |_| Ok(speed)).unwrap()
+        choose_at(settings, || chars, &mut |_| Ok(speed)).unwrap()
     }
 
     #[test]
@@ -169,7 +155,7 @@ mod tests {
         // A resumed run has all that was chosen, and its machine is not measured again.
         let all = at(&budget(ModelKind::Gpt2, 60), 300_000, 4e11).unwrap().settings.filled();
         let not_measured = &mut |_: &Settings| -> Result<f64> { panic!("measured") };
-        assert_eq!(choose_at(&all, 300_000, not_measured).unwrap(), None);
+        assert_eq!(choose_at(&all, || 300_000, not_measured).unwrap(), None);
     }
 
     #[test]
