@@ -119,50 +119,34 @@ pub(crate) struct Eval {
     /// Scores by the arithmetic that writes with the weights so stored [default: the exact one of training]
     #[arg(long, value_enum, value_name = "P", conflicts_with_all = ["cache", "dynamic"])]
     pub(crate) precision: Option<Precision>,
+    // Last: the heading holds for all that follows.
+    #[command(flatten)]
+    pub(crate) adaptation: Adaptation,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "An LSTM that follows the text")]
+pub(crate) struct Adaptation {
     /// Neural cache: a part of the probability goes to what followed like outputs among the last N tokens
-    #[arg(long, value_name = "N", help_heading = "An LSTM that follows the text")]
+    #[arg(long, value_name = "N")]
     pub(crate) cache: Option<usize>,
     /// How sharply the cache prefers like outputs
-    #[arg(
-        long,
-        value_name = "X",
-        default_value_t = 0.3,
-        requires = "cache",
-        help_heading = "An LSTM that follows the text"
-    )]
+    #[arg(long, value_name = "X", default_value_t = 0.3, requires = "cache")]
     pub(crate) cache_theta: f32,
     /// The cache's part of the probability
-    #[arg(
-        long,
-        value_name = "X",
-        default_value_t = 0.1,
-        requires = "cache",
-        help_heading = "An LSTM that follows the text"
-    )]
+    #[arg(long, value_name = "X", default_value_t = 0.1, requires = "cache")]
     pub(crate) cache_lambda: f32,
     /// Dynamic evaluation: a step of this learning rate after each segment, scored before it
-    #[arg(long, value_name = "LR", help_heading = "An LSTM that follows the text")]
+    #[arg(long, value_name = "LR")]
     pub(crate) dynamic: Option<f32>,
     /// Steps divided by the root mean square of the gradients over the run's training text
-    #[arg(long, requires = "dynamic", help_heading = "An LSTM that follows the text")]
+    #[arg(long, requires = "dynamic")]
     pub(crate) dynamic_rms: bool,
     /// The part of the way back to the trained weights that each step goes
-    #[arg(
-        long,
-        value_name = "X",
-        default_value_t = 0.002,
-        requires = "dynamic",
-        help_heading = "An LSTM that follows the text"
-    )]
+    #[arg(long, value_name = "X", default_value_t = 0.002, requires = "dynamic")]
     pub(crate) dynamic_decay: f32,
     /// Tokens of a segment
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 20,
-        requires = "dynamic",
-        help_heading = "An LSTM that follows the text"
-    )]
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "dynamic")]
     pub(crate) dynamic_segment: usize,
 }
 

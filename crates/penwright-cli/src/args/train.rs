@@ -63,6 +63,35 @@ impl From<LevelName> for Level {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Regularising an LSTM")]
+pub(crate) struct Regularization {
+    /// Variational dropout of the embedding's output: one mask for all time steps [default: --dropout]
+    #[arg(long, value_name = "P")]
+    pub(crate) dropout_input: Option<f32>,
+    /// Variational dropout between layers [default: --dropout]
+    #[arg(long, value_name = "P")]
+    pub(crate) dropout_hidden: Option<f32>,
+    /// Variational dropout of the last layer's output [default: --dropout]
+    #[arg(long, value_name = "P")]
+    pub(crate) dropout_output: Option<f32>,
+    /// Dropout of whole words: rows of the embedding [default: 0]
+    #[arg(long, value_name = "P")]
+    pub(crate) dropout_embed: Option<f32>,
+    /// Dropout of recurrent weights (DropConnect), one mask a step [default: 0]
+    #[arg(long, value_name = "P")]
+    pub(crate) weight_drop: Option<f32>,
+    /// Activation regularisation: this times the mean square of the last layer's output [default: 0]
+    #[arg(long, value_name = "ALPHA")]
+    pub(crate) ar: Option<f32>,
+    /// Temporal activation regularisation: the same of the output's change from step to step [default: 0]
+    #[arg(long, value_name = "BETA")]
+    pub(crate) tar: Option<f32>,
+    /// Windows of random length around --context, the learning rate of a step rescaled by it
+    #[arg(long)]
+    pub(crate) random_length: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Examples:
   penwright train book.txt --model lstm --budget 5m --out runs/lstm
   penwright train books/ --layers 4 --heads 4 --width 128 --steps 2000
@@ -169,30 +198,6 @@ pub(crate) struct Train {
     /// layers]
     #[arg(long, value_name = "P")]
     pub(crate) dropout: Option<f32>,
-    /// Variational dropout of the embedding's output: one mask for all time steps [default: --dropout]
-    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
-    pub(crate) dropout_input: Option<f32>,
-    /// Variational dropout between layers [default: --dropout]
-    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
-    pub(crate) dropout_hidden: Option<f32>,
-    /// Variational dropout of the last layer's output [default: --dropout]
-    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
-    pub(crate) dropout_output: Option<f32>,
-    /// Dropout of whole words: rows of the embedding [default: 0]
-    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
-    pub(crate) dropout_embed: Option<f32>,
-    /// Dropout of recurrent weights (DropConnect), one mask a step [default: 0]
-    #[arg(long, value_name = "P", help_heading = "Regularising an LSTM")]
-    pub(crate) weight_drop: Option<f32>,
-    /// Activation regularisation: this times the mean square of the last layer's output [default: 0]
-    #[arg(long, value_name = "ALPHA", help_heading = "Regularising an LSTM")]
-    pub(crate) ar: Option<f32>,
-    /// Temporal activation regularisation: the same of the output's change from step to step [default: 0]
-    #[arg(long, value_name = "BETA", help_heading = "Regularising an LSTM")]
-    pub(crate) tar: Option<f32>,
-    /// Windows of random length around --context, the learning rate of a step rescaled by it
-    #[arg(long, help_heading = "Regularising an LSTM")]
-    pub(crate) random_length: bool,
     /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM; with muon 2e-3 and 8e-3; with --from 0.077 / width,
     /// ten times that with --lora]
     #[arg(long, value_name = "X")]
@@ -255,6 +260,9 @@ pub(crate) struct Train {
     /// Print the plan (model, parameters, memory, expected time) and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    // Last: the heading holds for all that follows.
+    #[command(flatten)]
+    pub(crate) regularization: Regularization,
 }
 
 impl Train {
@@ -310,14 +318,14 @@ impl Train {
             mogrifier_rank: self.mogrifier_rank,
             order: self.order,
             dropout: self.dropout,
-            dropout_input: self.dropout_input,
-            dropout_hidden: self.dropout_hidden,
-            dropout_output: self.dropout_output,
-            dropout_embed: self.dropout_embed,
-            weight_drop: self.weight_drop,
-            ar: self.ar,
-            tar: self.tar,
-            random_length: self.random_length.then_some(true),
+            dropout_input: self.regularization.dropout_input,
+            dropout_hidden: self.regularization.dropout_hidden,
+            dropout_output: self.regularization.dropout_output,
+            dropout_embed: self.regularization.dropout_embed,
+            weight_drop: self.regularization.weight_drop,
+            ar: self.regularization.ar,
+            tar: self.regularization.tar,
+            random_length: self.regularization.random_length.then_some(true),
             lr: self.lr,
             optimizer,
             momentum: self.momentum,

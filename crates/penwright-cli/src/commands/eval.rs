@@ -51,8 +51,12 @@ pub(super) fn run(cli: &Cli, args: &Eval) -> Result<(), Failure> {
 
 /// What the model may do with the text.
 fn adaptation(args: &Eval, run: &Run) -> Result<Adaptation, Failure> {
-    let cache = args.cache.map(|size| NeuralCache { size, theta: args.cache_theta, lambda: args.cache_lambda });
-    let training = match args.dynamic_rms {
+    let cache = args.adaptation.cache.map(|size| NeuralCache {
+        size,
+        theta: args.adaptation.cache_theta,
+        lambda: args.adaptation.cache_lambda,
+    });
+    let training = match args.adaptation.dynamic_rms {
         true => {
             let texts = Settings::load(&run.dir.join(SETTINGS))?.training_texts()?;
             let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
@@ -60,10 +64,10 @@ fn adaptation(args: &Eval, run: &Run) -> Result<Adaptation, Failure> {
         }
         false => None,
     };
-    let dynamic = args.dynamic.map(|lr| Dynamic {
+    let dynamic = args.adaptation.dynamic.map(|lr| Dynamic {
         lr,
-        decay: args.dynamic_decay,
-        segment: args.dynamic_segment,
+        decay: args.adaptation.dynamic_decay,
+        segment: args.adaptation.dynamic_segment,
         epsilon: Dynamic::EPSILON,
         training,
     });
