@@ -5,30 +5,23 @@
 //! `step_ms` is the fastest step of one token each; `further[d - 1]` the cost of each of `d` tokens more in every text,
 //! as a part of a step of one token; `cost` what the session says.
 
+mod support;
+
 use std::path::Path;
 use std::time::Instant;
 
-use penwright::generate::Precision;
 use penwright::run::Run;
 use serde_json::json;
+use support::{Arguments, precision};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some(model) = arguments.first() else { return Err("give MODEL".into()) };
-    let option = |name: &str, default: &str| {
-        let at = arguments.iter().position(|argument| argument == name);
-        at.and_then(|at| arguments.get(at + 1).cloned()).unwrap_or(default.into())
-    };
+    let arguments = Arguments::read();
+    let model = arguments.model()?;
+    let option = |name: &str, default: &str| arguments.option(name, default);
     let prompt: usize = option("--prompt", "64").parse()?;
     let run = Run::open(Path::new(model))?;
     for name in option("--precision", "f32,bf16,int8,int4").split(',') {
-        let precision = match name {
-            "f32" => Precision::F32,
-            "bf16" => Precision::Bf16,
-            "int8" => Precision::Int8,
-            "int4" => Precision::Int4,
-            _ => Precision::Auto,
-        };
+        let precision = precision(name);
         let model = run.model.clone().with_precision(precision)?;
         let vocab = model.vocab_size() as u32;
         let tokens: Vec<u32> = (0..prompt as u32).map(|i| (100 + i * 37) % vocab).collect();

@@ -5,29 +5,22 @@
 //! Greedy from a prompt of arbitrary tokens. The first run of each warms up; of three more the fastest counts.
 //! `start_s` is from opening the files, which may lie in the system's cache, to the first token's probabilities.
 
+mod support;
+
 use std::path::Path;
 use std::time::Instant;
 
-use penwright::generate::Precision;
 use penwright::run::Run;
 use serde_json::json;
+use support::{Arguments, precision};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some(model) = arguments.first() else { return Err("give MODEL".into()) };
-    let option = |name: &str, default: &str| {
-        let at = arguments.iter().position(|argument| argument == name);
-        at.and_then(|at| arguments.get(at + 1).cloned()).unwrap_or(default.into())
-    };
+    let arguments = Arguments::read();
+    let model = arguments.model()?;
+    let option = |name: &str, default: &str| arguments.option(name, default);
     let (prompt, new): (usize, usize) = (option("--prompt", "32").parse()?, option("--new", "128").parse()?);
     for name in option("--precision", "f32,bf16,int8,int4").split(',') {
-        let precision = match name {
-            "f32" => Precision::F32,
-            "bf16" => Precision::Bf16,
-            "int8" => Precision::Int8,
-            "int4" => Precision::Int4,
-            _ => Precision::Auto,
-        };
+        let precision = precision(name);
         let start = Instant::now();
         let run = Run::open(Path::new(model))?;
         let opened = start.elapsed().as_secs_f64();
