@@ -195,10 +195,11 @@ fn interrupted() {
     assert!(reply["content"].as_str().unwrap().starts_with(line.trim()), "{kept}");
     // At the prompt it leaves at once.
     let mut child = command(&["chat", run.to_str().unwrap(), "--tokens", "3", "--json"]).spawn().unwrap();
-    child.stdin.as_mut().unwrap().write_all(b"a\n").unwrap();
+    // Kept open: the end of its input would be another reason to leave.
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"a\n").unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     out.read_line(&mut line).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(50));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));

@@ -134,8 +134,13 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed) == STOPPED
     }
 
-    fn set(&self, state: u8) {
-        self.0.store(state, Ordering::Relaxed);
+    fn writing(&self) {
+        self.0.store(WRITING, Ordering::Relaxed);
+    }
+
+    /// The reply is done: whether it came until this very moment. After it, it leaves.
+    fn waiting(&self) -> bool {
+        self.0.swap(WAITING, Ordering::Relaxed) == STOPPED
     }
 }
 
@@ -267,7 +272,7 @@ impl Conversation<'_> {
             eprint!("{}", self.prompts.bold(format!("{}: ", self.names[1])));
             io::stderr().flush()?;
         }
-        self.interrupt.set(WRITING);
+        self.interrupt.writing();
         let interrupt = &self.interrupt;
         let reply = ask(&mut self.chat, &mut |_, piece| {
             if !json && !piece.is_empty() && shown.is_ok() {
@@ -278,9 +283,8 @@ impl Conversation<'_> {
         });
         shown?;
         let Some(reply) = reply? else {
-            self.interrupt.set(WAITING);
             self.remark("there is no reply yet");
-            return Ok(());
+            return self.replied();
         };
         if json {
             let Reply { content, tokens, finish_reason, .. } = &reply;
@@ -293,9 +297,12 @@ impl Conversation<'_> {
         out.flush()?;
         self.save(self.history.as_deref())?;
         self.tell(&reply);
-        let stopped = self.interrupt.stopped();
-        self.interrupt.set(WAITING);
-        match stopped && !self.terminal {
+        self.replied()
+    }
+
+    /// Ctrl-C while a reply was written also ends a conversation that nobody types.
+    fn replied(&self) -> Result<(), Failure> {
+        match self.interrupt.waiting() && !self.terminal {
             true => Err(Failure::Interrupted("interrupted; the reply ends where it was".into())),
             false => Ok(()),
         }

@@ -240,11 +240,11 @@ fn here<E: Packable>(c: &mut BlockMut<'_>, init: Init<'_>, left: Left<E>, k: usi
 
 impl<E: Factor> Packed<E> {
     /// `c (+)= a · b[..a.cols, first .. first + c.width]` on this thread: `a` may have fewer columns than b has rows;
-    /// `first` is a multiple of [`Packed::panel`]. Columns that fill up the last panel are zeros. A bias begins at
-    /// column `first`. Panics when the shapes do not fit.
+    /// `first` is a multiple of [`Packed::panel`]. Columns of c past those of b, up to a multiple of 32 (the widest
+    /// panel), are zeros on every instruction set. A bias begins at column `first`. Panics when the shapes do not fit.
     pub fn multiply<A: Packable>(&self, c: &mut BlockMut<'_>, init: Init<'_>, a: Matrix<'_, A>, first: usize) {
         assert!(a.cols <= self.k && a.rows == c.rows() && first.is_multiple_of(self.width.max(1)), "shapes differ");
-        assert!(first + c.width() <= self.n.next_multiple_of(self.width.max(1)), "no such columns");
+        assert!(first + c.width() <= self.n.next_multiple_of(MAX_PANEL), "no such columns");
         if a.rows == 0 || c.width() == 0 {
             return;
         }
@@ -260,7 +260,7 @@ impl<E: Factor> Packed<E> {
     /// The same with a packed left factor.
     pub fn multiply_packed(&self, c: &mut BlockMut<'_>, init: Init<'_>, a: &PackedLeft<E>, first: usize) {
         assert!(a.k <= self.k && a.rows == c.rows() && first.is_multiple_of(self.width.max(1)), "shapes differ");
-        assert!(first + c.width() <= self.n.next_multiple_of(self.width.max(1)), "no such columns");
+        assert!(first + c.width() <= self.n.next_multiple_of(MAX_PANEL), "no such columns");
         if a.rows > 0 && c.width() > 0 {
             here(c, init, Left::packed(a), a.k, self, first);
         }

@@ -43,7 +43,8 @@ impl Aligned {
 /// The right factor of products, its columns in panels as wide as a register tile, so that many products can use it.
 #[derive(Clone, Debug)]
 pub struct Packed<E: Element = f32> {
-    /// `[panels][groups of k][width][group]`, the last panel and the last group filled up with zeros.
+    /// `[panels][groups of k][width][group]`, the last group and the columns up to a multiple of MAX_PANEL filled up with
+    /// zeros.
     data: Aligned,
     pub(super) k: usize,
     pub(super) n: usize,
@@ -65,10 +66,12 @@ impl<E: Packable> Packed<E> {
         (self.k, self.n, self.isa) = (b.rows, b.cols, isa());
         self.width = panel(self.isa);
         let (width, one) = (self.width, self.k.div_ceil(E::GROUP) * E::GROUP * self.width);
-        let (panels, len) = (self.n.div_ceil(width), self.n.div_ceil(width) * one);
+        let (panels, filled) = (self.n.div_ceil(width), self.n.next_multiple_of(MAX_PANEL) / width);
         // Neighbouring panels together, so that rows are read on along their lines; a small matrix stays on one thread.
         let group = (TASK_ELEMENTS / one.max(1)).max(panels.div_ceil(4).min(SIDE_BY_SIDE)).max(1);
-        each(chunks_mut(self.data.take::<E>(len), group * one), |task, out| {
+        let (out, rest) = self.data.take::<E>(filled * one).split_at_mut(panels * one);
+        rest.fill(E::default());
+        each(chunks_mut(out, group * one), |task, out| {
             let first = task * group * width;
             E::pack_panels(b.columns(first, (group * width).min(b.cols - first)), out, width);
         });

@@ -184,6 +184,38 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    /// Blocks as wide as the widest panel, whatever the panels of the instruction set are; what they have more is zeros.
+    #[test]
+    fn blocks_of_a_packed_factor(m in 1usize..20, n in 1usize..100, k in 1usize..60) {
+        let (a, b) = (exact(m * k, 1), exact(k * n, 2));
+        let mut product = vec![0.0; m * n];
+        matmul(&mut product, false, Matrix::new(&a, m, k), Matrix::new(&b, k, n));
+        with_each(|isa| {
+            let blocks = |multiply: &dyn Fn(&mut BlockMut<'_>, usize)| {
+                for first in (0..n).step_by(MAX_PANEL) {
+                    let mut c = vec![7.0; m * MAX_PANEL];
+                    multiply(&mut BlockMut::whole(&mut c, m, MAX_PANEL), first);
+                    for (row, expected) in c.chunks(MAX_PANEL).zip(product.chunks(n)) {
+                        let (product, more) = row.split_at(MAX_PANEL.min(n - first));
+                        assert!(expected[first..].starts_with(product) && more.iter().all(|x| *x == 0.0), "{isa:?}");
+                    }
+                }
+            };
+            // Packed in memory that has held something else.
+            let (mut floats, mut pairs) = (Packed::<f32>::default(), Packed::<Bf16>::default());
+            floats.pack(Matrix::new(&[9.0; 6400], 64, 100));
+            pairs.pack(Matrix::new(&[9.0; 6400], 64, 100));
+            floats.pack(Matrix::new(&b, k, n));
+            pairs.pack(Matrix::new(&b, k, n));
+            let a = Matrix::new(&a, m, k);
+            blocks(&|block, first| floats.multiply(block, Init::Zero, a, first));
+            blocks(&|block, first| pairs.multiply(block, Init::Zero, a, first));
+        });
+    }
+}
+
 #[test]
 fn a_long_inner_dimension_in_parts() {
     let (m, n, k) = (7, 40, 9001);

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use super::super::tests::tokenizer;
 use super::super::{GenerateOptions, Length, Sample, Sampling, generate};
 use super::*;
-use crate::model::{DecodePrecision, Gpt2, Gpt2Config, LanguageModel, Lstm, LstmConfig, NgramConfig, Trainable};
+use crate::model::{
+    DecodePrecision, Gpt2, Gpt2Config, LanguageModel, Lstm, LstmConfig, ModelKind, NgramConfig, Trainable,
+};
 use crate::tokenizer::Level;
 
 const TEXT: &str = "the old bell rang. the old bell rang. \"who?\" asked ann. the old bell rang on; ";
@@ -53,7 +55,11 @@ fn greedy_texts_are_the_same_and_drafts_are_right_in_them() {
                 let (texts, drafted, accepted) = write(&model, TEXT, &with);
                 assert_eq!((texts, 0, 0), write(&model, TEXT, &plain), "{draft:?}");
                 // A greedy text of a small model repeats itself, for a while at least.
-                let repeats = matches!(draft, Draft::Prompt) && precision == DecodePrecision::F32 && samples == 1;
+                // Without vectors of 512 bits a further row of a small GPT-2 costs too much to be tried.
+                let worth =
+                    model.kind() == ModelKind::Lstm || penwright_kernels::isa() >= penwright_kernels::Isa::Avx512;
+                let repeats =
+                    matches!(draft, Draft::Prompt) && precision == DecodePrecision::F32 && samples == 1 && worth;
                 assert!(!repeats || accepted > 0, "{:?}, {precision:?}: {accepted} of {drafted}", model.kind());
             }
         }
