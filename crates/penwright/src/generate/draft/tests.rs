@@ -41,6 +41,11 @@ fn write(model: &Arc<dyn LanguageModel>, prompt: &str, options: &GenerateOptions
     (made.samples, made.drafted, made.accepted)
 }
 
+/// Without vectors of 512 bits a further row of a small GPT-2 costs so much that drafts are seldom tried.
+fn further_rows_are_cheap() -> bool {
+    penwright_kernels::isa() >= penwright_kernels::Isa::Avx512
+}
+
 #[test]
 fn greedy_texts_are_the_same_and_drafts_are_right_in_them() {
     let vocab = tokenizer().vocab_size();
@@ -124,7 +129,8 @@ fn an_ngram_model_drafts_what_a_model_has_learned() {
         let with = GenerateOptions { draft: draft.clone(), ..plain.clone() };
         let (texts, drafted, accepted) = write(&model, "the old ", &with);
         assert_eq!(texts, write(&model, "the old ", &plain).0);
-        assert!(accepted > 10 * samples, "{draft:?}, temperature {temperature}: {accepted} of {drafted}");
+        let least = if further_rows_are_cheap() { 10 * samples } else { samples };
+        assert!(accepted > least, "{draft:?}, temperature {temperature}: {accepted} of {drafted}");
     }
 }
 
