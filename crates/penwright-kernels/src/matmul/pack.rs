@@ -424,7 +424,34 @@ dispatched! {
 
 #[inline(always)]
 fn copy_tiles_body<S: Packable, const FMA: bool>(a: Matrix<'_, S>, out: &mut BlockMut<'_, f32>, step: usize) {
-    tiles(a, out, step);
+    match a.as_element::<f32>() {
+        Some(a) if step == SIX && a.row_stride == 1 => tiles_of_six(a, out),
+        _ => tiles(a, out, step),
+    }
+}
+
+/// Rows of AVX2's tiles.
+const SIX: usize = 6;
+
+/// Tiles of six rows of a transpose: vectors of eight are copied, of which the next group overwrites the last two.
+#[inline(always)]
+fn tiles_of_six(a: Matrix<'_, f32>, out: &mut BlockMut<'_, f32>) {
+    /// Groups that fill whole lines.
+    const LINES: usize = 8;
+    let groups = out.width() / SIX;
+    for first in (0..groups).step_by(LINES) {
+        for tile in 0..out.rows().min(a.rows.div_ceil(SIX)) {
+            let rows = SIX.min(a.rows - tile * SIX);
+            let [to] = out.row(tile);
+            for l in first..groups.min(first + LINES) {
+                let (from, to) = (&a.data[l * a.col_stride + tile * SIX..], &mut to[l * SIX..]);
+                match (from.first_chunk::<8>(), to.first_chunk_mut::<8>()) {
+                    (Some(from), Some(to)) if rows == SIX => *to = *from,
+                    _ => to[..rows].copy_from_slice(&from[..rows]),
+                }
+            }
+        }
+    }
 }
 
 dispatched! {
