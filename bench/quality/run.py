@@ -63,7 +63,7 @@ def measure(side, text, a, work):
     lines = [json.loads(line) for line in (work / "run/metrics.jsonl").read_text().splitlines()]
     done = [line for line in lines if line["event"] == "done"][-1]
     return {"bits_per_char": result["bits_per_char"], "seconds": done["elapsed_s"], "steps": done["steps"], "params": result["params"],
-            "settings": (work / "run/penwright.toml").read_text().splitlines()[1:]}
+            "settings": [line for line in (work / "run/penwright.toml").read_text().splitlines()[1:] if not line.startswith(("text =", "val ="))]}
 
 
 def run(command):

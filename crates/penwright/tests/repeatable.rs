@@ -8,7 +8,8 @@ use penwright::model::{Gpt2Config, LstmConfig, Precision, Regularization};
 use penwright::run::{ModelConfig, Run};
 use penwright::tokenizer::{Level, Tokenizer};
 use penwright::train::{
-    Averaging, Data, Event, Length, OptimizerKind, Outcome, Schedule, Start, TrainOptions, read_metrics, train,
+    Averaging, Data, Event, Job, Length, OptimizerKind, Outcome, Schedule, Settings, Start, TrainOptions, read_metrics,
+    train,
 };
 
 fn text() -> String {
@@ -281,4 +282,21 @@ fn patience_accumulation_and_budget() {
     let (_, events) = run(TrainOptions { length: Length::Budget(budget), eval_every: None, ..options() });
     let Some(Event::Done { elapsed_s, steps, .. }) = events.last() else { panic!("not done") };
     assert!((0.5..4.0).contains(elapsed_s) && *steps > 10, "{steps} steps in {elapsed_s} s");
+}
+
+/// What a budget buys is chosen when a run begins, not once more on a machine that may be faster or slower by then.
+#[test]
+fn a_resumed_run_chooses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("text.txt");
+    std::fs::write(&file, text()).unwrap();
+    let settings = Settings { text: vec![file], budget: Some(Duration::from_secs(60)), ..Settings::default() };
+    let begun = Job::prepare(settings.clone(), &mut |_| {}).unwrap();
+    assert_eq!(begun.settings().optimizer, Some(OptimizerKind::Muon));
+    assert!(!begun.reasons().is_empty());
+    let resumed = Job::prepare_resumed(settings, &mut |_| {}).unwrap();
+    assert_eq!(resumed.settings().optimizer, Some(OptimizerKind::default()));
+    assert!(resumed.reasons().is_empty());
+    let resumed = Job::prepare_resumed(begun.settings().clone(), &mut |_| {}).unwrap();
+    assert_eq!(resumed.settings(), begun.settings());
 }

@@ -20,7 +20,7 @@ pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
         settings.sample_every = settings.sample_every.or(Some(0));
     }
     let budget = settings.budget;
-    let job = prepare(cli, settings)?;
+    let job = prepare(cli, settings, args.resume && out.join(SETTINGS).exists())?;
     if args.dry_run {
         return show_plan(cli, &job.plan()?, job.settings());
     }
@@ -48,9 +48,10 @@ pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
 }
 
 /// Reads the texts and prepares the run, showing how far it is.
-pub(super) fn prepare(cli: &Cli, settings: Settings) -> Result<Job, Failure> {
+fn prepare(cli: &Cli, settings: Settings, resumed: bool) -> Result<Job, Failure> {
     let mut status: Option<(&str, Status)> = None;
-    let job = Job::prepare(settings, &mut |now| {
+    let prepare = if resumed { Job::prepare_resumed } else { Job::prepare };
+    let job = prepare(settings, &mut |now| {
         if status.as_ref().is_none_or(|(stage, _)| *stage != now.stage) {
             status = Some((now.stage, Status::new(cli, now.stage)));
         }

@@ -67,6 +67,18 @@ impl Job {
     /// # Errors
     /// When a text cannot be read, is too short, or a setting cannot work.
     pub fn prepare(settings: Settings, progress: &mut dyn FnMut(Preparing)) -> Result<Job> {
+        Job::read(settings, true, progress)
+    }
+
+    /// The same with the settings that a run to be resumed was begun with: nothing is chosen anew.
+    ///
+    /// # Errors
+    /// As those of [`Job::prepare`].
+    pub fn prepare_resumed(settings: Settings, progress: &mut dyn FnMut(Preparing)) -> Result<Job> {
+        Job::read(settings, false, progress)
+    }
+
+    fn read(settings: Settings, choose: bool, progress: &mut dyn FnMut(Preparing)) -> Result<Job> {
         let base = match &settings.from {
             Some(name) => Some(Start::from(name, &mut |_, done, total| {
                 progress(Preparing { stage: "fetching the model", done, total });
@@ -85,7 +97,7 @@ impl Job {
         // A copy of the validation text among the others would be seen in training.
         let except = held_out.as_ref().map(Corpus::hashes).unwrap_or_default();
         let corpus = corpus::read(&settings.text, &ReadOptions { except, ..options }, &mut reading)?;
-        Job::new(settings, base, corpus, held_out.as_ref(), progress)
+        Job::new((settings, choose), base, corpus, held_out.as_ref(), progress)
     }
 
     /// The same with texts that are there already; for a new model.
@@ -99,11 +111,11 @@ impl Job {
         progress: &mut dyn FnMut(Preparing),
     ) -> Result<Job> {
         fill(settings.clone(), None)?;
-        Job::new(settings, None, corpus, held_out, progress)
+        Job::new((settings, true), None, corpus, held_out, progress)
     }
 
     fn new(
-        settings: Settings,
+        (settings, choose): (Settings, bool),
         base: Option<Start>,
         corpus: Corpus,
         held_out: Option<&Corpus>,
@@ -114,7 +126,8 @@ impl Job {
             None => corpus.split(settings.val_fraction())?,
         };
         let mut measuring = || progress(Preparing { stage: "measuring the machine", done: 0, total: 0 });
-        let (settings, reasons) = match recipe::choose(&settings, &train, &mut measuring)? {
+        let recipe = if choose { recipe::choose(&settings, &train, &mut measuring)? } else { None };
+        let (settings, reasons) = match recipe {
             Some(recipe) => (recipe.settings, recipe.reasons),
             None => (settings, Vec::new()),
         };

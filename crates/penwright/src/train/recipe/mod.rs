@@ -152,8 +152,8 @@ mod tests {
         assert_eq!(at(&budget(ModelKind::Ngram, 60), 300_000, 4e11), None);
         let tuning = Settings { from: Some("run".into()), ..budget(ModelKind::Gpt2, 60) };
         assert_eq!(at(&tuning, 300_000, 4e11), None);
-        // A resumed run has all that was chosen, and its machine is not measured again.
-        let all = at(&budget(ModelKind::Gpt2, 60), 300_000, 4e11).unwrap().settings.filled();
+        // Where everything is given, the machine is not measured.
+        let all = at(&budget(ModelKind::Gpt2, 60), 300_000, NOMINAL).unwrap().settings.filled();
         let not_measured = &mut |_: &Settings| -> Result<f64> { panic!("measured") };
         assert_eq!(choose_at(&all, || 300_000, not_measured).unwrap(), None);
     }

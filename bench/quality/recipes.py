@@ -1,0 +1,113 @@
+"""The experiments behind the rules of `--budget` (docs/recipes.md): trains each line of recipes.txt, writes a table.
+
+    python bench/quality/recipes.py FOLDER_OF_TEXTS [--only GROUP...]
+
+A line is a group, a text, how much is computed (TFLOP) and the settings as flags. Each run takes as many steps as that
+computation holds, on one thread, some runs side by side: their results are the same as alone and on any number of
+threads. What is in the results already is not trained again. Of each text the last tenth is held out, as bench/quality/run.py
+does.
+"""
+import argparse
+import concurrent.futures
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+LOCK = threading.Lock()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("texts", type=pathlib.Path, help="folder with NAME.txt")
+    p.add_argument("--only", nargs="+", metavar="GROUP", help="[default: all]")
+    p.add_argument("--list", type=pathlib.Path, default=HERE / "recipes.txt")
+    p.add_argument("--penwright", type=pathlib.Path, default=ROOT / "target/release/penwright")
+    p.add_argument("--at-once", type=int, default=2, help="runs side by side")
+    p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/recipes", help="without ending")
+    a = p.parse_args()
+    out = a.out.with_suffix(".json")
+    results = json.loads(out.read_text()) if out.exists() else {}
+    runs = [line.split(None, 3) for line in a.list.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    runs = [run for run in runs if (not a.only or run[0] in a.only) and key(run) not in results]
+
+    def one(run):
+        result = trained(run, a)
+        with LOCK:
+            results[key(run)] = result
+            out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            a.out.with_suffix(".md").write_text(page(results, a.list))
+        print(f"{key(run)}: {result['bits_per_char']:.4f}", file=sys.stderr, flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(a.at_once) as pool:
+        list(pool.map(one, runs))
+    a.out.with_suffix(".md").write_text(page(results, a.list))
+
+
+def key(run):
+    return " ".join(run[1:])
+
+
+def trained(run, a):
+    _, text, tflop, flags = run
+    flags = shlex.split(flags)
+    whole = (a.texts / f"{text}.txt").read_text(encoding="utf-8")
+    cut = len(whole) - len(whole) // 10
+    with tempfile.TemporaryDirectory() as work:
+        work = pathlib.Path(work)
+        (work / "train.txt").write_text(whole[:cut], encoding="utf-8")
+        (work / "val.txt").write_text(whole[cut:], encoding="utf-8")
+        train = [a.penwright, "train", work / "train.txt", "--val", work / "val.txt", "--keep-wrapping", "--out", work / "run", "--threads", 1, *flags]
+        plan = json.loads(call([*train, "--dry-run", "--json", "--steps", 1]).splitlines()[-1])
+        settings = argparse.ArgumentParser()
+        settings.add_argument("--model", default="gpt2")
+        settings.add_argument("--batch", type=int)
+        settings.add_argument("--context", type=int, default=64)
+        given = settings.parse_known_args(flags)[0]
+        tokens = (given.batch or {"lstm": 32}.get(given.model, 12)) * given.context
+        steps = max(50, int(float(tflop) * 1e12 / plan["flops_per_token"] / tokens))
+        call([*train, "--steps", steps, "--quiet", "--sample-every", 0])
+        result = json.loads(call([a.penwright, "eval", work / "run", work / "val.txt", "--json", "--quiet", "--threads", 1]))
+        events = [json.loads(line) for line in (work / "run/metrics.jsonl").read_text().splitlines()]
+    done = [event for event in events if event["event"] == "done"][-1]
+    best = min((event for event in events if event["event"] == "eval"), key=lambda event: event["val_loss"])
+    return {
+        "bits_per_char": result["bits_per_char"],
+        "params": plan["params"],
+        "steps": steps,
+        "best_step": best["step"],
+        "epochs": steps * tokens / plan["train_tokens"],
+        "seconds_one_thread": done["elapsed_s"],
+    }
+
+
+def call(command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(str(c) for c in command)}: {done.stderr.strip()[-300:]}")
+    return done.stdout
+
+
+def page(results, listed):
+    """In the order of the list, under the list's own headings."""
+    lines = ["# Runs behind the rules of `--budget`", "", "Written by bench/quality/recipes.py; docs/recipes.md says what follows from them.", ""]
+    group = None
+    for line in listed.read_text().splitlines():
+        run = line.split(None, 3)
+        if not line.strip() or line.startswith("#") or key(run) not in results:
+            continue
+        if run[0] != group:
+            group = run[0]
+            lines += ["", f"## {group}", "", "| text | TFLOP | settings | parameters | passes | best at | bits per character |", "| --- | ---: | --- | ---: | ---: | ---: | ---: |"]
+        r = results[key(run)]
+        best = f"{100 * r['best_step'] / r['steps']:.0f} %"
+        lines.append(f"| {run[1]} | {run[2]} | `{run[3]}` | {r['params']:,} | {r['epochs']:.0f} | {best} | {r['bits_per_char']:.4f} |")
+    return "\n".join(lines) + "\n"
+
+
+main()
