@@ -12,10 +12,11 @@ import concurrent.futures
 import json
 import pathlib
 import shlex
-import subprocess
 import sys
 import tempfile
 import threading
+
+from common import held_out, split, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -41,7 +42,6 @@ def main():
         with LOCK:
             results[key(run)] = result
             out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-            a.out.with_suffix(".md").write_text(page(results, a.list))
         print(f"{key(run)}: {result['bits_per_char']:.4f}", file=sys.stderr, flush=True)
 
     with concurrent.futures.ThreadPoolExecutor(a.at_once) as pool:
@@ -55,42 +55,24 @@ def key(run):
 
 def trained(run, a):
     _, text, tflop, flags = run
-    flags = shlex.split(flags)
-    whole = (a.texts / f"{text}.txt").read_text(encoding="utf-8")
-    cut = len(whole) - len(whole) // 10
+    flags = ["--threads", 1, "--sample-every", 0, *shlex.split(flags)]
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
-        (work / "train.txt").write_text(whole[:cut], encoding="utf-8")
-        (work / "val.txt").write_text(whole[cut:], encoding="utf-8")
-        train = [a.penwright, "train", work / "train.txt", "--val", work / "val.txt", "--keep-wrapping", "--out", work / "run", "--threads", 1, *flags]
-        plan = json.loads(call([*train, "--dry-run", "--json", "--steps", 1]).splitlines()[-1])
-        settings = argparse.ArgumentParser()
-        settings.add_argument("--model", default="gpt2")
-        settings.add_argument("--batch", type=int)
-        settings.add_argument("--context", type=int, default=64)
-        given = settings.parse_known_args(flags)[0]
-        tokens = (given.batch or {"lstm": 32}.get(given.model, 12)) * given.context
+        parts, out = split(a.texts / f"{text}.txt", work), work / "run"
+        # One step tells how much a step computes.
+        one = train(a.penwright, parts, out, "--steps", 1, *flags)
+        plan, tokens = one["plan"][-1], one["done"][-1]["tokens"]
         steps = max(50, int(float(tflop) * 1e12 / plan["flops_per_token"] / tokens))
-        call([*train, "--steps", steps, "--quiet", "--sample-every", 0])
-        result = json.loads(call([a.penwright, "eval", work / "run", work / "val.txt", "--json", "--quiet", "--threads", 1]))
-        events = [json.loads(line) for line in (work / "run/metrics.jsonl").read_text().splitlines()]
-    done = [event for event in events if event["event"] == "done"][-1]
-    best = min((event for event in events if event["event"] == "eval"), key=lambda event: event["val_loss"])
+        events = train(a.penwright, parts, out, "--steps", steps, *flags)
+        result = held_out(a.penwright, out, parts[1], "--threads", 1)
     return {
         "bits_per_char": result["bits_per_char"],
         "params": plan["params"],
         "steps": steps,
-        "best_step": best["step"],
+        "best_step": min(events["eval"], key=lambda event: event["val_loss"])["step"],
         "epochs": steps * tokens / plan["train_tokens"],
-        "seconds_one_thread": done["elapsed_s"],
+        "seconds_one_thread": events["done"][-1]["elapsed_s"],
     }
-
-
-def call(command):
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(str(c) for c in command)}: {done.stderr.strip()[-300:]}")
-    return done.stdout
 
 
 def page(results, listed):

@@ -9,9 +9,10 @@ has the machine for itself.
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
+
+from common import call, held_out, split, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -48,29 +49,15 @@ def main():
 
 def measure(side, text, a, work):
     who, kind = side.split()
-    whole = text.read_text(encoding="utf-8")
-    cut = len(whole) - len(whole) // 10
-    parts = [work / "train.txt", work / "val.txt"]
-    for path, part in zip(parts, (whole[:cut], whole[cut:])):
-        path.write_text(part, encoding="utf-8")
+    parts = split(text, work)
     if who == "torch":
         command = [a.venv / "bin/python", HERE / "torch_train.py", kind, *parts, "--seconds", seconds(a.budget), "--threads", a.threads]
-        return json.loads(run(command).splitlines()[-1])
+        return json.loads(call(command).splitlines()[-1])
     length = [] if kind == "ngram" else ["--budget", a.budget]
-    run([a.penwright, "train", parts[0], "--val", parts[1], "--keep-wrapping", "--model", kind, *length, "--out", work / "run", "--quiet",
-         "--threads", a.threads])
-    result = json.loads(run([a.penwright, "eval", work / "run", parts[1], "--json", "--quiet"]))
-    lines = [json.loads(line) for line in (work / "run/metrics.jsonl").read_text().splitlines()]
-    done = [line for line in lines if line["event"] == "done"][-1]
+    done = train(a.penwright, parts, work / "run", "--model", kind, *length, "--threads", a.threads)["done"][-1]
+    result = held_out(a.penwright, work / "run", parts[1])
     return {"bits_per_char": result["bits_per_char"], "seconds": done["elapsed_s"], "steps": done["steps"], "params": result["params"],
             "settings": [line for line in (work / "run/penwright.toml").read_text().splitlines()[1:] if not line.startswith(("text =", "val ="))]}
-
-
-def run(command):
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{command[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
-    return done.stdout
 
 
 def seconds(budget):

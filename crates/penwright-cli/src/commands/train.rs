@@ -20,7 +20,7 @@ pub(super) fn run(cli: &Cli, args: &Train) -> Result<(), Failure> {
         settings.sample_every = settings.sample_every.or(Some(0));
     }
     let budget = settings.budget;
-    let job = prepare(cli, settings, args.resume && out.join(SETTINGS).exists())?;
+    let job = prepare(cli, settings, started(args, &out).is_some())?;
     if args.dry_run {
         return show_plan(cli, &job.plan()?, job.settings());
     }
@@ -67,11 +67,15 @@ fn prepare(cli: &Cli, settings: Settings, resumed: bool) -> Result<Job, Failure>
     Ok(job)
 }
 
+/// The settings of the run that is to be resumed, if there is one.
+fn started(args: &Train, out: &Path) -> Option<PathBuf> {
+    Some(out.join(SETTINGS)).filter(|path| args.resume && path.exists())
+}
+
 /// Flags before --set before --config; a resumed run has the settings that it was started with below them.
 fn settings(args: &Train, out: &Path) -> Result<Settings, Failure> {
     let mut settings = Settings::default();
-    let started = out.join(SETTINGS);
-    if args.resume && started.exists() {
+    if let Some(started) = started(args, out) {
         settings = Settings::load(&started)?;
     }
     if let Some(path) = &args.config {

@@ -45,7 +45,8 @@ pub(super) fn choose(given: &Settings, texts: &[&str], measuring: &mut dyn FnMut
     })
 }
 
-/// The same by a given length in characters and measure of the speed, in floating-point operations a second, of training by some settings.
+/// The same by a given length in characters and measure of the speed, in floating-point operations a second, of training
+/// by some settings.
 fn choose_at(
     given: &Settings,
     chars: impl FnOnce() -> usize,

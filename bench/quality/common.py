@@ -1,0 +1,37 @@
+"""What the scripts of this folder share."""
+import json
+import subprocess
+import sys
+
+
+def split(text, work):
+    """A text's first nine tenths and its last one, which is held out, as files in a folder."""
+    whole = text.read_text(encoding="utf-8")
+    cut = len(whole) - len(whole) // 10
+    parts = [work / "train.txt", work / "val.txt"]
+    for path, part in zip(parts, (whole[:cut], whole[cut:])):
+        path.write_text(part, encoding="utf-8")
+    return parts
+
+
+def call(command):
+    """The output of a command; ends the script when it fails."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{command[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return done.stdout
+
+
+def train(penwright, parts, run, *flags):
+    """Trains a run with the held-out part for validation; the events of its record by kind."""
+    call([penwright, "train", parts[0], "--val", parts[1], "--keep-wrapping", "--out", run, "--quiet", *flags])
+    events = {}
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        events.setdefault(event["event"], []).append(event)
+    return events
+
+
+def held_out(penwright, run, part, *flags):
+    """What a run makes of the held-out part."""
+    return json.loads(call([penwright, "eval", run, part, "--json", "--quiet", *flags]))
