@@ -25,7 +25,7 @@ pub use activation::{
 };
 pub use attention::{CausalHead, Mask};
 pub use bf16::{Bf16, Element, same_kind};
-pub use isa::{Isa, isa};
+pub use isa::{Isa, fast_bf16, isa};
 pub use lstm::{LSTM_UNITS, LstmGradients, LstmSums, lstm_backward, lstm_forward};
 pub use mapped::Mapped;
 pub use masks::{Neighbours, masked, multiply, outputs_backward};

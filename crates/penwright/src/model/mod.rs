@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use penwright_kernels::{Isa, chunks, chunks_mut, each, isa};
+use penwright_kernels::{chunks, chunks_mut, each, fast_bf16};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -213,14 +213,14 @@ pub enum Precision {
     /// f32.
     #[default]
     F32,
-    /// bfloat16, twice as fast where the processor multiplies it.
+    /// bfloat16, up to twice as fast where the processor multiplies it well.
     Bf16,
 }
 
 impl Precision {
     /// The faster one on this processor.
     pub fn fastest() -> Self {
-        if isa() == Isa::Avx512Bf16 { Precision::Bf16 } else { Precision::F32 }
+        if fast_bf16() { Precision::Bf16 } else { Precision::F32 }
     }
 }
 

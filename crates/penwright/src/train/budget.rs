@@ -10,6 +10,10 @@ use crate::model::Trainable;
 
 /// The part of a budget in which the speed is measured, and steps taken at least.
 const PROBE: (f64, u64) = (0.04, 5);
+/// The part of a budget after which the end is laid anew at the latest.
+const RELAID: f64 = 0.1;
+/// One part of so many of the validation text tells what a validation takes.
+const VALIDATED: usize = 40;
 
 /// The time of an optimizer step, the lowest of a few that change nothing.
 ///
@@ -61,39 +65,85 @@ pub(super) fn pass_time(
 }
 
 impl Trainer<'_> {
-    /// Once a budget's speed is known, fixes the number of steps and of validations.
-    pub(super) fn lay_schedule(&mut self) {
-        let Length::Budget(budget) = self.options.length else { return };
-        if self.progress.total.is_some() && self.elapsed() >= budget.as_secs_f64() {
+    /// Once a budget's speed is known, fixes the number of steps and of validations, and now and then lays the end anew.
+    ///
+    /// # Errors
+    /// When a part of the validation text cannot be scored.
+    pub(super) fn lay_schedule(&mut self) -> Result<()> {
+        let Length::Budget(budget) = self.options.length else { return Ok(()) };
+        let (budget, elapsed) = (budget.as_secs_f64(), self.elapsed());
+        if self.progress.total.is_none() {
+            let measured = self.progress.step >= PROBE.1 && elapsed >= PROBE.0 * budget;
+            if measured || elapsed >= budget { self.lay_first(budget) } else { Ok(()) }
+        } else if elapsed >= budget {
             self.progress.total = Some(self.progress.step);
-        }
-        let measured = self.progress.step >= PROBE.1 && self.elapsed() >= PROBE.0 * budget.as_secs_f64();
-        if self.progress.total.is_none() && (measured || self.elapsed() >= budget.as_secs_f64()) {
-            // A validation is guessed to cost a third of training on as many tokens until one is measured.
-            let guess = self.data.val.len() as f64 * self.step_seconds() / self.options.step_tokens() as f64 / 3.0;
-            let left = (budget.as_secs_f64() - self.elapsed()).max(0.0);
-            let evals = ((0.1 * left / guess.max(1e-9)) as u64).clamp(1, self.options.evals);
-            let steps = ((left - evals as f64 * guess) / self.step_seconds()).max(0.0) as u64;
-            self.progress.total = Some(self.progress.step + steps);
-            self.progress.eval_every = self.options.eval_every.unwrap_or((steps / evals).max(1));
+            Ok(())
+        } else {
+            if elapsed - self.progress.laid.1 >= RELAID * budget {
+                self.relay();
+            }
+            Ok(())
         }
     }
 
-    /// After each validation the end is laid anew, for a machine that has become slower or faster.
+    fn lay_first(&mut self, budget: f64) -> Result<()> {
+        self.progress.validation = self.validation_seconds()?;
+        let (validation, step_seconds) = (self.progress.validation, self.step_seconds());
+        let left = (budget - self.elapsed()).max(0.0);
+        let evals = ((0.1 * left / validation.max(1e-9)) as u64).clamp(1, self.options.evals);
+        let steps = ((left - evals as f64 * validation) / step_seconds).max(0.0) as u64;
+        let total = self.progress.step + steps;
+        self.progress.total = Some(total);
+        self.progress.eval_every = self.options.eval_every.unwrap_or(total.div_ceil(evals).max(1));
+        self.mark();
+        Ok(())
+    }
+
+    /// What a validation will take, by a small part of its text.
+    fn validation_seconds(&mut self) -> Result<f64> {
+        let (val, before) = (&self.data.val, self.elapsed());
+        let part = (val.len() / VALIDATED).max(2 * self.options.context).min(val.len());
+        self.model.validate(&val[..part])?;
+        let seconds = self.elapsed() - before;
+        self.progress.validating += seconds;
+        Ok(seconds * val.len() as f64 / part.max(1) as f64)
+    }
+
+    /// Lays the end anew, for a machine that has become slower or faster: after each validation, and between them.
     pub(super) fn relay(&mut self) {
         let (Length::Budget(budget), Some(total)) = (self.options.length, self.progress.total) else { return };
-        let step = self.progress.step;
-        if step < total {
-            let done = (step / self.progress.eval_every).max(1);
-            let to_come = (total - step).div_ceil(self.progress.eval_every);
-            let evals = self.progress.validating / done as f64 * to_come as f64;
-            let left = budget.as_secs_f64() - self.elapsed() - evals;
-            self.progress.total = Some(step + (left / self.step_seconds()).max(0.0) as u64);
+        let (step, every) = (self.progress.step, self.progress.eval_every);
+        if step >= total {
+            return;
         }
+        let validations = self.progress.validation * (total - step).div_ceil(every) as f64;
+        let left = budget.as_secs_f64() - self.elapsed() - validations;
+        let laid = step + (left / self.step_seconds()).max(0.0) as u64;
+        self.progress.total = Some(laid);
+        if self.progress.validated.is_none() && self.options.eval_every.is_none() {
+            self.progress.eval_every = laid.div_ceil(total.div_ceil(every)).max(1);
+        }
+        self.mark();
     }
 
-    /// Seconds of a step, on average.
+    /// Whether the step at hand is followed by a validation; in a budget by none that would soon be followed by the last.
+    pub(super) fn validates(&self) -> bool {
+        let (step, every) = (self.progress.step, self.progress.eval_every);
+        let soon =
+            |total: u64| matches!(self.options.length, Length::Budget(_)) && 2 * total.saturating_sub(step) < every;
+        step.is_multiple_of(every) && !self.progress.total.is_some_and(soon)
+    }
+
+    fn mark(&mut self) {
+        self.progress.laid = (self.progress.step, self.elapsed(), self.progress.validating);
+    }
+
+    /// Seconds of a step, on average since the end was laid last, or of all steps where those are few.
     pub(super) fn step_seconds(&self) -> f64 {
-        ((self.elapsed() - self.progress.validating) / self.progress.step.max(1) as f64).max(1e-9)
+        let (step, elapsed, validating) = self.progress.laid;
+        let since = self.progress.step - step;
+        let (step, elapsed, validating) = if since >= PROBE.1 { (step, elapsed, validating) } else { (0, 0.0, 0.0) };
+        let spent = self.elapsed() - elapsed - (self.progress.validating - validating);
+        (spent / (self.progress.step - step).max(1) as f64).max(1e-9)
     }
 }

@@ -34,6 +34,15 @@ pub(super) struct Progress {
     pub(super) best: Option<(f64, f64)>,
     /// Validations since then.
     pub(super) since_best: u64,
+    /// Seconds of a validation, where a budget needs to know them.
+    #[serde(default)]
+    pub(super) validation: f64,
+    /// When the end of a budget was laid last: the step, and then seconds as the next two are.
+    #[serde(default)]
+    pub(super) laid: (u64, f64, f64),
+    /// The step of the last validation.
+    #[serde(default)]
+    pub(super) validated: Option<u64>,
     /// Validation losses, where averaging is triggered by them.
     #[serde(default)]
     pub(super) validations: Validations,

@@ -22,12 +22,12 @@ pub const SETTINGS: &str = "penwright.toml";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bfloat16 where the processor multiplies it, else f32.
+    /// bfloat16 where the processor multiplies it faster than f32, else f32.
     #[default]
     Auto,
     /// 32-bit floating point.
     F32,
-    /// bfloat16 products on f32 weights; slow where the processor has no instructions for it.
+    /// bfloat16 products on f32 weights; slow where the processor has no fast instructions for it.
     Bf16,
 }
 

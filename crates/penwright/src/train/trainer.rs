@@ -164,6 +164,9 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
         step: 0,
         best: None,
         since_best: 0,
+        validation: 0.0,
+        laid: (0, 0.0, 0.0),
+        validated: None,
         validations: Default::default(),
         averaged: None,
         elapsed: 0.0,
@@ -176,7 +179,7 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
 
 pub(super) struct Trainer<'a> {
     start: &'a Start,
-    model: Box<dyn Trainable>,
+    pub(super) model: Box<dyn Trainable>,
     optimizer: Box<dyn Optimizer>,
     /// What is validated and saved in place of the weights.
     average: Option<Average>,
@@ -217,8 +220,8 @@ impl Trainer<'_> {
                 break Outcome::Interrupted;
             }
             self.step()?;
-            self.lay_schedule();
-            if !self.is_over() && self.progress.step.is_multiple_of(self.progress.eval_every) {
+            self.lay_schedule()?;
+            if !self.is_over() && self.validates() {
                 self.evaluate()?;
                 if self.options.patience.is_some_and(|p| self.progress.since_best >= p) {
                     self.progress.finished = Some(Outcome::OutOfPatience.reason().into());
@@ -256,7 +259,10 @@ impl Trainer<'_> {
             Some("patience") => Outcome::OutOfPatience,
             Some(_) => return Ok(Outcome::Finished),
             None => {
-                self.evaluate()?;
+                // A budget may turn out to be over after a validation.
+                if self.progress.validated != Some(self.progress.step) {
+                    self.evaluate()?;
+                }
                 Outcome::Finished
             }
         };
@@ -373,7 +379,10 @@ impl Trainer<'_> {
 
     /// Scores the whole validation text and keeps the weights, or their average, when they are the best so far.
     fn evaluate(&mut self) -> Result<()> {
+        let before = self.elapsed();
         let val_loss = self.averaged(Self::validate)?;
+        self.progress.validation = self.elapsed() - before;
+        self.progress.validated = Some(self.progress.step);
         self.relay();
         if self.options.average == Averaging::Triggered && self.average.is_none() {
             let triggered = self.progress.validations.triggers(val_loss);

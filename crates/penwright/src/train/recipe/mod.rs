@@ -58,20 +58,28 @@ fn choose_at(
     };
     let chars = chars();
     let computed = |speed: f64| speed * budget.as_secs_f64();
-    let first = merged(given, nearest(kind, computed(NOMINAL), chars));
+    let first = merged(given, nearest(kind, given.level, computed(NOMINAL), chars));
     if first == *given {
         return Ok(None);
     }
     let speed = speed(&first)?;
-    let rule = nearest(kind, computed(speed), chars);
+    let rule = nearest(kind, given.level, computed(speed), chars);
     let settings = merged(given, rule);
     let reasons = reasons(given, &settings, rule, (budget, speed), chars);
     Ok(Some(Recipe { settings, reasons }))
 }
 
-/// What was given over what the rule says. A number of heads must divide a width that was given.
+/// What was given over what the rule says. What the rule says of another level's vocabulary or of another optimizer's step
+/// means nothing then, and a number of heads must divide a width that was given.
 fn merged(given: &Settings, rule: &Rule) -> Settings {
-    let mut settings = given.clone().over(rule.set.clone());
+    let mut set = rule.set.clone();
+    if given.level.is_some() && given.level != set.level {
+        set.vocab_size = None;
+    }
+    if given.optimizer.is_some() && given.optimizer != set.optimizer {
+        (set.lr, set.weight_decay) = (None, None);
+    }
+    let mut settings = given.clone().over(set);
     if let (None, Some(heads), Some(width)) = (given.heads, settings.heads, settings.width) {
         settings.heads = (1..=heads).rev().find(|heads| width % heads == 0);
     }
@@ -117,6 +125,7 @@ fn reasons(given: &Settings, chosen: &Settings, rule: &Rule, time: (Duration, f6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::OptimizerKind;
 
     fn budget(kind: ModelKind, seconds: u64) -> Settings {
         Settings { model: Some(kind), budget: Some(Duration::from_secs(seconds)), ..Settings::default() }
@@ -148,6 +157,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_for_another_level_or_optimizer_is_left_out() {
+        for kind in [ModelKind::Gpt2, ModelKind::Lstm] {
+            for level in [Level::Char, Level::Word, Level::Bpe] {
+                for optimizer in [OptimizerKind::AdamW, OptimizerKind::Muon, OptimizerKind::Sgd] {
+                    for chars in [20_000, 600_000, 100_000_000] {
+                        let given = Settings { level: Some(level), optimizer: Some(optimizer), ..budget(kind, 60) };
+                        // A rule that says nothing chooses nothing.
+                        let Some(Recipe { settings: chosen, .. }) = at(&given, chars, 4e11) else { continue };
+                        assert_eq!((chosen.level, chosen.optimizer), (given.level, given.optimizer));
+                        assert!(chosen.lr.is_none() || optimizer == OptimizerKind::Muon, "{chosen:?}");
+                        chosen.filled().check().unwrap();
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn without_a_budget_nothing_is_chosen() {
         assert_eq!(at(&Settings::default(), 300_000, 4e11), None);
         assert_eq!(at(&budget(ModelKind::Ngram, 60), 300_000, 4e11), None);
@@ -161,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_machine_is_measured() {
-        let speed = measured_speed(&merged(&budget(ModelKind::Gpt2, 9), nearest(ModelKind::Gpt2, 1e12, 300_000)));
+        let speed = measured_speed(&merged(&budget(ModelKind::Gpt2, 9), nearest(ModelKind::Gpt2, None, 1e12, 300_000)));
         assert!(speed.unwrap() > 1e6);
     }
 }

@@ -5,11 +5,12 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 use crate::model::ModelKind;
+use crate::tokenizer::Level;
 use crate::train::Settings;
 
 /// Settings that were found best for a size of text and of computation.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Rule {
     model: ModelKind,
     /// What is computed in the budget, in 10¹² floating-point operations, as the speed of training counts them: six for
@@ -17,6 +18,9 @@ pub(super) struct Rule {
     tflop: f64,
     /// Characters of the training text.
     chars: f64,
+    /// Whether the rule counts only where its level was asked for: another one is better.
+    #[serde(default)]
+    only_asked: bool,
     /// A sentence for people.
     pub(super) why: String,
     /// The settings, by the names of `penwright.toml`.
@@ -33,15 +37,24 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     file.rule
 });
 
+impl Rule {
+    fn level(&self) -> Level {
+        Settings { model: Some(self.model), ..self.set.clone() }.level()
+    }
+}
+
 /// The rule of a family that is nearest to a computation (in floating-point operations) and a text, where each doubling
-/// counts alike.
-pub(super) fn nearest(kind: ModelKind, flop: f64, chars: usize) -> &'static Rule {
+/// counts alike; of the rules of the level that was asked for, where there are any.
+pub(super) fn nearest(kind: ModelKind, asked: Option<Level>, flop: f64, chars: usize) -> &'static Rule {
     let distance = |rule: &Rule| {
         let ratio = |a: f64, b: f64| (a.max(1e-9) / b.max(1e-9)).ln().powi(2);
         ratio(flop / 1e12, rule.tflop) + ratio(chars as f64, rule.chars)
     };
-    let of_kind = RULES.iter().filter(|rule| rule.model == kind);
-    of_kind.min_by(|a, b| distance(a).total_cmp(&distance(b))).expect("each family has rules")
+    let of_kind = || RULES.iter().filter(|rule| rule.model == kind);
+    let of_level = of_kind().filter(|rule| asked.is_some_and(|level| rule.level() == level));
+    let by_distance = |a: &&Rule, b: &&Rule| distance(a).total_cmp(&distance(b));
+    let unasked = || of_kind().filter(|rule| !rule.only_asked).min_by(by_distance);
+    of_level.min_by(by_distance).or_else(unasked).expect("each family has rules")
 }
 
 #[cfg(test)]
@@ -51,7 +64,7 @@ mod tests {
     #[test]
     fn every_rule_can_be_trained() {
         for kind in [ModelKind::Lstm, ModelKind::Gpt2] {
-            assert!(RULES.iter().any(|rule| rule.model == kind));
+            assert!(RULES.iter().any(|rule| rule.model == kind && !rule.only_asked));
         }
         for rule in RULES.iter() {
             let settings = Settings { model: Some(rule.model), ..rule.set.clone() }.filled();
@@ -63,13 +76,23 @@ mod tests {
     #[test]
     fn each_rule_is_nearest_to_itself_and_any_size_has_one() {
         for rule in RULES.iter() {
-            let found = nearest(rule.model, rule.tflop * 1e12, rule.chars as usize);
+            let asked = rule.only_asked.then_some(rule.level());
+            let found = nearest(rule.model, asked, rule.tflop * 1e12, rule.chars as usize);
             assert!(std::ptr::eq(found, rule), "{} TFLOP, {} characters has two rules", rule.tflop, rule.chars);
         }
         for chars in [0, 1, 20_000, 100_000_000, usize::MAX] {
             for flop in [0.0, 1.0, 1e13, 1e18, f64::MAX] {
-                nearest(ModelKind::Gpt2, flop, chars);
+                nearest(ModelKind::Gpt2, None, flop, chars);
             }
         }
+    }
+
+    #[test]
+    fn a_level_that_is_asked_for_has_its_own_rules_or_any() {
+        let at = |asked| nearest(ModelKind::Gpt2, asked, 3e12, 600_000);
+        assert!(!at(None).only_asked && at(None).level() == Level::Bpe);
+        assert!(at(Some(Level::Char)).level() == Level::Char);
+        assert!(RULES.iter().all(|rule| rule.level() != Level::Word));
+        at(Some(Level::Word));
     }
 }
