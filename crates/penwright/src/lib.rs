@@ -21,6 +21,7 @@ pub mod files;
 mod formats;
 pub mod generate;
 pub mod hub;
+pub mod inside;
 pub mod layers;
 pub mod memory;
 pub mod model;

@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Ending, FinishReason, Job, OnText, Sample};
+use super::{Ending, FinishReason, OnText, Prompt, Sample, Scratch};
 use crate::Result;
 use crate::model::Session;
 
@@ -43,18 +43,24 @@ struct Finished {
 }
 
 /// Stream 0 has read the prompt, and all streams of the session are copies of it.
-pub(super) fn search(job: &Job<'_>, session: &mut dyn Session, on_text: OnText<'_>) -> Result<Vec<Sample>> {
-    let (mut sampler, width) = (job.sampler(), session.streams());
-    let ending = job.ending.clone();
-    let mut beams = vec![Beam { tokens: job.prompt.clone(), score: 0.0, log_prob: 0.0, read: 0, ending }];
+pub(super) fn search(
+    prompt: &Prompt,
+    samples: usize,
+    session: &mut dyn Session,
+    on_text: OnText<'_>,
+) -> Result<Vec<Sample>> {
+    let (mut scratch, width) = (Scratch::default(), session.streams());
+    let ending = prompt.ending.clone();
+    let mut beams = vec![Beam { tokens: prompt.tokens.clone(), score: 0.0, log_prob: 0.0, read: 0, ending }];
     let (mut finished, mut candidates) = (Vec::new(), Vec::new());
     let (mut parents, mut tokens): (Vec<usize>, Vec<u32>) = ((0..width).collect(), Vec::new());
     let streams: Vec<usize> = (0..width).collect();
-    for length in 1..=job.most {
+    for length in 1..=prompt.most {
         candidates.clear();
         for (parent, beam) in beams.iter().enumerate() {
             let from = candidates.len();
-            let next = sampler.penalised(session.log_probs(parent), &beam.tokens);
+            let log_probs = session.log_probs(parent);
+            let next = prompt.sampler.penalised(&mut scratch, log_probs, &beam.tokens, length - 1);
             candidates.extend(next.map(|(id, log)| Candidate { score: beam.score + f64::from(log), parent, id }));
             keep_best(&mut candidates, from, 2 * width);
         }
@@ -63,7 +69,7 @@ pub(super) fn search(job: &Job<'_>, session: &mut dyn Session, on_text: OnText<'
         let mut next = Vec::with_capacity(width);
         for (rank, candidate) in candidates.iter().enumerate() {
             let log_prob = f64::from(session.log_probs(candidate.parent)[candidate.id as usize]);
-            let (beam, over) = beams[candidate.parent].continued(candidate, log_prob, job);
+            let (beam, over) = beams[candidate.parent].continued(candidate, log_prob, prompt);
             if !over {
                 parents[next.len()] = candidate.parent;
                 next.push(beam);
@@ -86,7 +92,7 @@ pub(super) fn search(job: &Job<'_>, session: &mut dyn Session, on_text: OnText<'
             finished.extend(beams.drain(..).map(|beam| Finished::new(beam, length, FinishReason::Cancelled)));
             break;
         }
-        if length == job.most {
+        if length == prompt.most {
             break;
         }
         // Streams without a beam stay what they are.
@@ -96,22 +102,22 @@ pub(super) fn search(job: &Job<'_>, session: &mut dyn Session, on_text: OnText<'
         tokens.extend(beams.iter().filter_map(|beam| beam.tokens.last()));
         session.step(&streams[..tokens.len()], &tokens)?;
     }
-    finished.extend(beams.into_iter().map(|beam| Finished::new(beam, job.most, FinishReason::Length)));
-    keep_finished(&mut finished, job.options.samples);
-    let mut samples = Vec::new();
+    finished.extend(beams.into_iter().map(|beam| Finished::new(beam, prompt.most, FinishReason::Length)));
+    keep_finished(&mut finished, samples);
+    let mut texts = Vec::new();
     for (i, mut done) in finished.into_iter().enumerate() {
         done.beam.ending.finish();
         if on_text(i, done.beam.ending.fresh()).is_break() {
             done.reason = FinishReason::Cancelled;
         }
-        samples.push(Sample {
+        texts.push(Sample {
             text: done.beam.ending.text().into(),
-            tokens: done.beam.tokens.len() - job.prompt.len(),
+            tokens: done.beam.tokens.len() - prompt.tokens.len(),
             finish_reason: done.reason,
             log_prob: done.beam.log_prob,
         });
     }
-    Ok(samples)
+    Ok(texts)
 }
 
 fn better(a: &Candidate, b: &Candidate) -> Ordering {
@@ -140,14 +146,14 @@ impl Finished {
 
 impl Beam {
     /// The beam with one more token, and whether its text has ended.
-    fn continued(&self, candidate: &Candidate, log_prob: f64, job: &Job<'_>) -> (Beam, bool) {
+    fn continued(&self, candidate: &Candidate, log_prob: f64, prompt: &Prompt) -> (Beam, bool) {
         let mut beam = Beam { score: candidate.score, ..self.clone() };
-        if candidate.id == job.tokenizer.eot() {
+        if candidate.id == prompt.tokenizer.eot() {
             return (beam, true);
         }
         beam.tokens.push(candidate.id);
         beam.log_prob += log_prob;
-        let text = whole_characters(&job.tokenizer.decode_bytes(&beam.tokens[job.prompt.len()..]));
+        let text = whole_characters(&prompt.tokenizer.decode_bytes(&beam.tokens[prompt.tokens.len()..]));
         let over = text.get(beam.read..).is_some_and(|new| beam.ending.push(new));
         beam.read = text.len();
         (beam, over)

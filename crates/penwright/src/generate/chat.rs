@@ -9,9 +9,10 @@ mod tests;
 use std::sync::Arc;
 
 use super::ending::Ending;
-use super::sampling::{Sampler, Sampling};
-use super::{FinishReason, OnText, clean_prompt};
-use crate::model::{LanguageModel, ModelKind};
+use super::sampling::{Sampler, Sampling, Scratch};
+use super::writing::{Prompt, Writing, ids};
+use super::{FinishReason, OnText, Sample, clean_prompt};
+use crate::model::{LanguageModel, ModelKind, Session};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 use format::{Piece, Turns, encode};
@@ -86,6 +87,7 @@ pub struct Chat<'a> {
     turns: Turns,
     past: Past,
     sampler: Sampler,
+    scratch: Scratch,
     options: ChatOptions,
     stops: Arc<[String]>,
     context: Option<usize>,
@@ -102,6 +104,15 @@ impl<'a> Chat<'a> {
     /// # Errors
     /// When an option cannot work, the system's text takes more than half of the context, or memory is short.
     pub fn new(model: &Arc<dyn LanguageModel>, tokenizer: &'a Tokenizer, options: ChatOptions) -> Result<Self> {
+        Self::begin(model, tokenizer, options, |model| model.clone().session(2).map(Some))
+    }
+
+    fn begin(
+        model: &Arc<dyn LanguageModel>,
+        tokenizer: &'a Tokenizer,
+        options: ChatOptions,
+        session: impl FnOnce(&Arc<dyn LanguageModel>) -> Result<Option<Box<dyn Session>>>,
+    ) -> Result<Self> {
         options.sampling.check()?;
         if options.tokens == 0 {
             return Err(Error::setting("tokens", "must be at least 1"));
@@ -113,14 +124,14 @@ impl<'a> Chat<'a> {
         // Special tokens are never generated, except those that end a turn.
         let suppressed: Vec<u32> =
             tokenizer.suppressed().iter().copied().filter(|id| !turns.ends.contains(id)).collect();
-        let vocab = model.vocab_size().min(tokenizer.vocab_size());
         let stops = turns.stops.iter().chain(&options.stop).cloned().collect();
         // An n-gram model's session slides at no cost.
         let context = model.context().filter(|&c| c >= 8 && model.kind() == ModelKind::Gpt2);
         let mut chat = Chat {
             tokenizer,
-            past: Past::new(model.clone().session(2)?),
-            sampler: Sampler::new(&options.sampling, vocab, &suppressed),
+            past: Past::new(session(model)?),
+            sampler: Sampler::new(&options.sampling, ids(model, tokenizer), &suppressed),
+            scratch: Scratch::default(),
             turns,
             stops,
             context,
@@ -207,17 +218,22 @@ impl<'a> Chat<'a> {
     /// # Errors
     /// When the model fails or its memory cannot be had; the conversation is then as before.
     pub fn send(&mut self, text: &str, on_text: OnText<'_>) -> Result<Reply> {
+        self.say(text);
+        let reply = self.answer(on_text);
+        if reply.is_err() {
+            self.undo();
+        }
+        reply
+    }
+
+    /// Lays the person's turn, and what calls for the reply.
+    fn say(&mut self, text: &str) {
         let user = clean_prompt(text);
         let prompt = self.prompt(self.due(self.exchanges.len()), &user);
         let start = self.past.len();
         self.past.append(&prompt);
         let reply_at = self.past.len();
         self.exchanges.push(Exchange { user, start, reply_at, ..Exchange::default() });
-        let reply = self.answer(on_text);
-        if reply.is_err() {
-            self.undo();
-        }
-        reply
     }
 
     /// Writes the last reply anew, with other random numbers; nothing when there is none.
@@ -354,13 +370,18 @@ impl<'a> Chat<'a> {
         self.past.read_to(self.past.len())
     }
 
-    /// Writes the reply of the last exchange.
-    fn answer(&mut self, on_text: OnText<'_>) -> Result<Reply> {
-        let before = self.first;
+    /// Drops the oldest exchanges if the context has no room for a reply.
+    fn make_room(&mut self) {
         let room = self.room();
         if self.context.is_some_and(|context| self.past.len() + room > context) {
             self.rebuild(Some(&[]), room);
         }
+    }
+
+    /// Writes the reply of the last exchange.
+    fn answer(&mut self, on_text: OnText<'_>) -> Result<Reply> {
+        let before = self.first;
+        self.make_room();
         self.read()?;
         let mut reply = self.write(on_text)?;
         reply.dropped = self.first.saturating_sub(before);
@@ -372,48 +393,66 @@ impl<'a> Chat<'a> {
     }
 
     fn write(&mut self, on_text: OnText<'_>) -> Result<Reply> {
-        let last = self.exchanges.len().saturating_sub(1);
-        let retries = self.exchanges.last().map_or(0, |exchange| exchange.retries);
-        let sample = (last as u64).wrapping_add(retries << 32);
-        let mut said = self.said();
-        let (mut written, mut reason) = (Vec::new(), FinishReason::Length);
-        let (mut characters, mut shown) = (self.tokenizer.stream(), Shown::default());
-        let mut ending = Ending::new(self.stops.clone(), None);
+        let mut text = Writing::new(&Arc::new(self.to_continue()), self.number());
         loop {
-            let token = self.sampler.choose(self.past.log_probs(), &said, sample, written.len() as u64);
-            let Some(token) = token.filter(|token| !self.turns.ends.contains(token)) else {
-                reason = FinishReason::Stop;
-                break;
-            };
-            written.push(token);
-            said.push(token);
-            self.past.append(&[token]);
-            let ended = ending.push(&characters.push(token));
-            if on_text(0, &shown.push(ending.fresh())).is_break() {
-                reason = FinishReason::Cancelled;
-                ending.cut();
-                break;
+            if let Some(token) = text.next(&mut self.scratch, self.past.log_probs()) {
+                self.past.append(&[token.id]);
             }
-            if ended {
-                reason = FinishReason::Stop;
-                break;
+            if on_text(0, &text.fresh()).is_break() {
+                text.cancel();
             }
-            if written.len() == self.options.tokens {
+            if text.finished().is_some() {
                 break;
             }
             if self.context.is_some_and(|context| self.past.len() > context) {
-                self.rebuild(Some(&written), 1);
+                self.rebuild(Some(text.written()), 1);
             }
             self.read()?;
         }
-        if reason != FinishReason::Cancelled {
-            ending.push(&characters.finish());
-            ending.finish();
-            let _ = on_text(0, &shown.push(ending.fresh())); // over in any case
+        self.close(text.written(), text.untrimmed());
+        let Sample { text: content, tokens, finish_reason, .. } = text.sample();
+        Ok(Reply { content, tokens, finish_reason, dropped: 0, cut: false })
+    }
+
+    /// The conversation up to the reply that is due.
+    fn to_continue(&self) -> Prompt {
+        Prompt {
+            tokenizer: self.tokenizer.clone(),
+            tokens: self.past.tokens().get(1..).unwrap_or_default().to_vec(),
+            seen: self.said(),
+            sampler: self.sampler.clone(),
+            ending: Ending::new(self.stops.clone(), None),
+            ends: self.turns.ends.clone(),
+            most: self.options.tokens,
+            trims: true,
         }
-        self.close(&written, ending.text());
-        let content = ending.text().trim().to_string();
-        Ok(Reply { content, tokens: written.len(), finish_reason: reason, dropped: 0, cut: false })
+    }
+
+    /// The reply that is due after these turns, and its number (see [`Prompt::of_chat`]).
+    pub(super) fn due_reply(
+        model: &Arc<dyn LanguageModel>,
+        tokenizer: &'a Tokenizer,
+        options: ChatOptions,
+        messages: &[Message],
+    ) -> Result<(Prompt, u64)> {
+        let said = messages.iter().rposition(|message| message.role == Role::Assistant).map_or(0, |last| last + 1);
+        let (said, due) = messages.split_at(said);
+        let (systems, turns): (Vec<_>, Vec<_>) = due.iter().cloned().partition(|turn| turn.role == Role::System);
+        if turns.is_empty() {
+            return Err(Error::Text("there is nothing to reply to: the last turn must be the user's".into()));
+        }
+        let mut chat = Chat::begin(model, tokenizer, options, |_| Ok(None))?;
+        chat.load(&[said, &systems].concat())?;
+        chat.say(&turns.iter().map(|turn| turn.content.as_str()).collect::<Vec<_>>().join("\n"));
+        chat.make_room();
+        Ok((chat.to_continue(), chat.number()))
+    }
+
+    /// The number of the reply that is due, from which its random numbers are.
+    fn number(&self) -> u64 {
+        let last = self.exchanges.len().saturating_sub(1);
+        let retries = self.exchanges.last().map_or(0, |exchange| exchange.retries);
+        (last as u64).wrapping_add(retries << 32)
     }
 
     /// What the model itself has said, as far as the context reaches.
@@ -441,28 +480,5 @@ impl<'a> Chat<'a> {
         if let Some(last) = self.exchanges.last_mut() {
             last.due = due;
         }
-    }
-}
-
-/// Holds white space back until something follows it, and drops it at the beginning.
-#[derive(Default)]
-struct Shown {
-    begun: bool,
-    space: String,
-}
-
-impl Shown {
-    fn push(&mut self, text: &str) -> String {
-        let mut out = String::new();
-        for c in text.chars() {
-            if !c.is_whitespace() {
-                out.push_str(&std::mem::take(&mut self.space));
-                out.push(c);
-                self.begun = true;
-            } else if self.begun {
-                self.space.push(c);
-            }
-        }
-        out
     }
 }

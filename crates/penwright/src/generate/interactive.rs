@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::beam::whole_characters;
-use super::{OnText, Sampler, Sampling};
+use super::{OnText, Sampler, Sampling, Scratch};
 use crate::model::{LanguageModel, Session};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -35,6 +35,7 @@ pub struct Interactive<'a> {
     /// Stream 0 has read the text; the others are for the offers.
     session: Box<dyn Session>,
     sampler: Sampler,
+    scratch: Scratch,
     /// The text's tokens now, and before each step.
     tokens: Vec<u32>,
     past: Vec<Vec<u32>>,
@@ -60,6 +61,7 @@ impl<'a> Interactive<'a> {
             tokenizer,
             session: model.clone().session(1 + count)?,
             sampler: Sampler::new(sampling, vocab, tokenizer.suppressed()),
+            scratch: Scratch::default(),
             tokens: Vec::new(),
             past: Vec::new(),
             offers: None,
@@ -103,7 +105,8 @@ impl<'a> Interactive<'a> {
     fn likeliest(&mut self, stream: usize, written: &[u32], count: usize) -> Vec<(u32, f32)> {
         let history = [&self.tokens[..], written].concat();
         let (eot, log_probs) = (self.tokenizer.eot(), self.session.log_probs(stream));
-        let mut next: Vec<_> = self.sampler.penalised(log_probs, &history).filter(|&(id, _)| id != eot).collect();
+        let next = self.sampler.penalised(&mut self.scratch, log_probs, &history, written.len());
+        let mut next: Vec<_> = next.filter(|&(id, _)| id != eot).collect();
         let likelier = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if count > 0 && count < next.len() {
             next.select_nth_unstable_by(count - 1, likelier);
@@ -205,7 +208,8 @@ impl<'a> Interactive<'a> {
             if n >= tokens && !open {
                 break;
             }
-            let token = self.sampler.choose(self.session.log_probs(0), &self.tokens, self.runs, n as u64);
+            let log_probs = self.session.log_probs(0);
+            let token = self.sampler.choose(&mut self.scratch, log_probs, &self.tokens, self.runs, n as u64);
             let Some(token) = token.filter(|&token| token != self.tokenizer.eot()) else { break };
             self.session.step(&[0], &[token])?;
             self.tokens.push(token);

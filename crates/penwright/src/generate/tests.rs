@@ -228,3 +228,48 @@ fn a_person_and_a_model_in_turn() {
         }
     }
 }
+
+/// Texts driven from outside, several at once on any number of threads, are those of `generate`.
+#[test]
+fn texts_driven_by_hand_are_the_same() {
+    let tokenizer = tokenizer();
+    for model in models(tokenizer.vocab_size()) {
+        let sampling = Sampling { seed: 6, presence_penalty: 0.4, logit_bias: vec![(3, 1.0)], ..Sampling::default() };
+        let options = GenerateOptions { samples: 5, sampling, stop: vec!["an".into()], ..GenerateOptions::default() };
+        let expected = write(&model, "the old", &options).samples;
+        for threads in [1, 3] {
+            let prompt = Arc::new(Prompt::new(&model, &tokenizer, "the old", &options).unwrap());
+            let mut session = model.clone().session(5).unwrap();
+            session.feed(0, &prompt.context()).unwrap();
+            (1..5).for_each(|stream| session.copy(0, stream));
+            let mut texts: Vec<(usize, Writing)> = (0..5).map(|i| (i, Writing::new(&prompt, i as u64))).collect();
+            let (mut scratches, mut done) = (Vec::new(), Vec::new());
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            while !texts.is_empty() {
+                let session_now = &*session;
+                let mut due: Vec<Due<'_>> = texts.iter_mut().map(|(i, t)| (t, session_now.log_probs(*i))).collect();
+                pool.install(|| next_of_each(&mut due, &mut scratches));
+                done.extend(texts.extract_if(.., |(_, text)| text.finished().is_some()));
+                let streams: Vec<usize> = texts.iter().map(|(i, _)| *i).collect();
+                let tokens: Vec<u32> = texts.iter().map(|(_, text)| *text.written().last().unwrap()).collect();
+                session.step(&streams, &tokens).unwrap();
+            }
+            done.sort_by_key(|(i, _)| *i);
+            assert_eq!(done.into_iter().map(|(_, text)| text.sample()).collect::<Vec<_>>(), expected);
+        }
+    }
+}
+
+#[test]
+fn prompts_of_tokens() {
+    let tokenizer = tokenizer();
+    let [model, _] = models(tokenizer.vocab_size());
+    let (options, ids) = (GenerateOptions::default(), tokenizer.encode("the old"));
+    let of = |ids: &[u32]| Prompt::of_tokens(&model, &tokenizer, ids, &options);
+    let begun = [&[tokenizer.eot()], &ids[..]].concat();
+    assert_eq!(of(&ids).unwrap().context(), begun);
+    assert_eq!(of(&begun).unwrap().context(), begun);
+    assert_eq!(of(&[]).unwrap().context(), [tokenizer.eot()]);
+    let error = of(&[3, 9999]).err().unwrap().to_string();
+    assert!(error.contains("9999"), "{error}");
+}

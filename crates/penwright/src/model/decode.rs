@@ -47,12 +47,12 @@ pub(super) fn log_softmax_rows(logits: &mut [f32], vocab: usize) {
 
 /// # Errors
 /// When `streams` times `bytes` are more than the memory that is free.
-pub(super) fn check_memory(streams: usize, bytes: usize) -> Result<()> {
-    let needed = (streams as u64).saturating_mul(bytes as u64);
+pub(super) fn check_memory(streams: usize, bytes: u64) -> Result<()> {
+    let needed = (streams as u64).saturating_mul(bytes);
     let free = free_memory();
     if needed > free {
         let what = format!("writing {streams} texts at once");
-        return Err(Error::Memory { what, needed, free, remedy: "--samples or --beams" });
+        return Err(Error::Memory { what, needed, free, remedy: "--samples, --beams or --streams" });
     }
     Ok(())
 }

@@ -75,6 +75,16 @@ pub trait LanguageModel: Send + Sync {
     /// Number of parameters (for an n-gram model, of stored counts).
     fn num_params(&self) -> u64;
 
+    /// The LSTM behind it, if it is one, in whatever precision it writes: to look inside.
+    fn as_lstm(&self) -> Option<&Lstm> {
+        None
+    }
+
+    /// The GPT-2 behind it, likewise.
+    fn as_gpt2(&self) -> Option<&Gpt2> {
+        None
+    }
+
     /// Starts a decoding session of `streams` independent texts, all empty, in [`DecodePrecision::Auto`].
     ///
     /// # Errors
@@ -276,11 +286,25 @@ pub trait Session: Send {
     /// Number of streams.
     fn streams(&self) -> usize;
 
+    /// Bytes of memory that one stream takes at most, beside what all share.
+    fn stream_bytes(&self) -> u64 {
+        0
+    }
+
     /// Appends `tokens` to one stream (a prompt).
     ///
     /// # Errors
     /// When a token is not in the vocabulary.
     fn feed(&mut self, stream: usize, tokens: &[u32]) -> Result<()>;
+
+    /// As [`Session::feed`] for several streams, in one pass where the model can: `tokens[i]` to stream `streams[i]`.
+    /// No stream may be named twice.
+    ///
+    /// # Errors
+    /// When a token is not in the vocabulary.
+    fn feed_together(&mut self, streams: &[usize], tokens: &[&[u32]]) -> Result<()> {
+        streams.iter().zip(tokens).try_for_each(|(&stream, tokens)| self.feed(stream, tokens))
+    }
 
     /// Appends one token to each of the named streams, as one batch: `tokens[i]` to stream `streams[i]`.
     /// No stream may be named twice.

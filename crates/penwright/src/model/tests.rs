@@ -44,6 +44,26 @@ pub(super) fn drafts_change_nothing(model: &Arc<dyn LanguageModel>) -> usize {
     most
 }
 
+/// Texts read in pieces together, some of a token, some long enough to slide, against the same texts alone.
+pub(super) fn reading_together_changes_nothing(model: &Arc<dyn LanguageModel>) {
+    let vocab = model.vocab_size() as u64;
+    let mut together = model.clone().session(4).unwrap();
+    let mut alone: Vec<_> = (0..4).map(|_| model.clone().session(1).unwrap()).collect();
+    for round in 0..30u64 {
+        let random = |i: u64| crate::layers::random(round, i);
+        let streams: Vec<usize> = [2, 0, 3, 1].into_iter().filter(|&s| random(s as u64) % 4 > 0).collect();
+        let length = |stream: usize| [1, 1, 3, 9, 21][(random(stream as u64 + 10) % 5) as usize];
+        let piece = |&stream: &usize| (0..length(stream)).map(|i| (random(i + 99) % vocab) as u32).collect();
+        let pieces: Vec<Vec<u32>> = streams.iter().map(piece).collect();
+        let tokens: Vec<&[u32]> = pieces.iter().map(Vec::as_slice).collect();
+        together.feed_together(&streams, &tokens).unwrap();
+        for (&stream, piece) in streams.iter().zip(&pieces) {
+            piece.iter().for_each(|&token| alone[stream].step(&[0], &[token]).unwrap());
+            assert_eq!(together.log_probs(stream), alone[stream].log_probs(0), "round {round}, stream {stream}");
+        }
+    }
+}
+
 fn gradients_equal_differences<M: Trainable + Clone>(model: &M, dropout: Dropout) {
     let (tokens, targets) = ([1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 0]);
     let loss = |model: &M, grads: &mut [f32]| model.clone().train_step(&tokens, &targets, 2, grads, false, dropout);

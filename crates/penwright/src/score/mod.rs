@@ -68,12 +68,21 @@ pub fn score(
     unit: Unit,
     stride: Option<usize>,
 ) -> Result<Vec<Scored>> {
-    if unit == Unit::Token {
-        let (ids, log_probs) = log_probs(model, tokenizer, text, stride)?;
-        let parts = tokenizer.spans(text, &ids).into_iter().zip(log_probs);
-        return Ok(parts.map(|(span, log_prob)| Scored::new(slice(text, &span), log_prob, 1)).collect());
+    let (ids, log_probs) = log_probs(model, tokenizer, text, stride)?;
+    Ok(of_tokens(tokenizer, text, unit, &ids, &log_probs))
+}
+
+/// The parts of a text whose tokens have been scored already: each token's id and the natural logarithm of its
+/// probability.
+pub fn of_tokens(tokenizer: &Tokenizer, text: &str, unit: Unit, ids: &[u32], log_probs: &[f64]) -> Vec<Scored> {
+    let spans = tokenizer.spans(text, ids);
+    match unit {
+        Unit::Token => {
+            let parts = spans.iter().zip(log_probs);
+            parts.map(|(span, &log_prob)| Scored::new(slice(text, span), log_prob, 1)).collect()
+        }
+        _ => by_units(text, &units(text, unit), &spans, log_probs),
     }
-    score_ranges(model, tokenizer, text, &units(text, unit), stride)
 }
 
 /// As [`score`], for parts of one's own: byte ranges that follow each other and are together the whole text.

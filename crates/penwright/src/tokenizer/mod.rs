@@ -271,8 +271,8 @@ impl Tokenizer {
     }
 
     /// A decoder that takes one token at a time and never cuts a character.
-    pub fn stream(&self) -> DecodeStream<'_> {
-        DecodeStream::new(self)
+    pub fn stream(&self) -> DecodeStream {
+        DecodeStream::new(self.clone())
     }
 
     /// One token for people: its text, bytes that are part of a character as `\xE2`, special tokens by name, ids

@@ -6,15 +6,15 @@ use super::chars::Escape;
 use super::{Inner, Tokenizer};
 
 /// Decodes a stream of tokens into whole characters. Joined, what it gives is what [`Tokenizer::decode`] gives.
-pub struct DecodeStream<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct DecodeStream {
+    tokenizer: Tokenizer,
     escape: Escape,
     /// Bytes that do not make a character yet.
     pending: Vec<u8>,
 }
 
-impl<'a> DecodeStream<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
+impl DecodeStream {
+    pub(super) fn new(tokenizer: Tokenizer) -> Self {
         DecodeStream { tokenizer, escape: Escape::None, pending: Vec::new() }
     }
 

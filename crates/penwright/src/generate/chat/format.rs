@@ -155,6 +155,13 @@ impl ChatFormat {
         (has(&["eos_token"]) && !by_role).then(|| of(Self::end_of_text()))
     }
 
+    /// The format that a model in this folder was made for: by its chat template, else by its vocabulary, if either
+    /// says.
+    pub fn of_model(dir: &Path, tokenizer: &Tokenizer) -> Option<Self> {
+        let template = chat_template(dir);
+        template.as_deref().and_then(Self::recognise).or_else(|| Self::in_vocabulary(tokenizer))
+    }
+
     /// The format for which the vocabulary has tokens of its own, if any.
     pub fn in_vocabulary(tokenizer: &Tokenizer) -> Option<Self> {
         let tokens = tokenizer.special_tokens();

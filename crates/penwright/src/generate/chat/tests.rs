@@ -439,3 +439,47 @@ proptest! {
         }
     }
 }
+
+/// A reply that a server writes, with a session of its own, is the chat's; also where old exchanges had to go.
+#[test]
+fn a_reply_by_itself_is_that_of_the_chat() {
+    let tokenizer = small_tokenizer();
+    for (which, model) in models(tokenizer.vocab_size()).into_iter().enumerate() {
+        let options = |tokens| ChatOptions {
+            format: ChatFormat::names("a", "b").unwrap(),
+            system: String::new(),
+            sampling: Sampling { seed: 5, repetition_penalty: 1.2, presence_penalty: 0.3, ..Sampling::default() },
+            tokens,
+            stop: vec!["zz".into()],
+        };
+        // A reply that outgrows a GPT-2's context is not the same: the context is 16.
+        let tokens = if which == 0 { 2 } else { 40 };
+        let (mut said, mut forgotten) = (vec![Message::new(Role::System, "on")], 0);
+        for turn in ["who", "an", "the", "no", "bell"] {
+            let mut chat = Chat::new(&model, &tokenizer, options(tokens)).unwrap();
+            chat.load(&said).unwrap();
+            said.push(Message::new(Role::User, turn));
+            let (prompt, number) = Prompt::of_chat(&model, &tokenizer, options(tokens), &said).unwrap();
+            let mut session = model.clone().session(1).unwrap();
+            session.feed(0, &prompt.context()).unwrap();
+            let (mut text, mut scratch) = (Writing::new(&Arc::new(prompt), number), Scratch::default());
+            let mut shown = String::new();
+            while text.finished().is_none() {
+                let token = text.next(&mut scratch, session.log_probs(0));
+                shown.push_str(&text.fresh());
+                if let Some(token) = token.filter(|_| text.finished().is_none()) {
+                    session.step(&[0], &[token.id]).unwrap();
+                }
+            }
+            let on_text: OnText<'_> = &mut |_, _| ControlFlow::Continue(());
+            let reply = chat.send(turn, on_text).unwrap();
+            assert_eq!((&reply.content, reply.tokens), (&shown, text.written().len()), "{turn}");
+            assert_eq!(text.sample().finish_reason, reply.finish_reason);
+            said.push(Message::new(Role::Assistant, reply.content));
+            forgotten = chat.forgotten();
+        }
+        assert!(which == 1 || forgotten > 0, "nothing had to go");
+        let due = |said: &[Message]| Prompt::of_chat(&model, &tokenizer, options(4), said).is_err();
+        assert!(due(&said) && due(&[]) && due(&[Message::new(Role::System, "on")]));
+    }
+}

@@ -307,6 +307,10 @@ impl LanguageModel for Gpt2 {
         self.params.count() + self.lora.as_ref().map_or(0, |lora| lora.params.count())
     }
 
+    fn as_gpt2(&self) -> Option<&Gpt2> {
+        Some(self)
+    }
+
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
         self.own_session(streams)
     }

@@ -91,7 +91,7 @@ impl<T: Element> Gpt2Session<T> {
     fn allocate(&mut self) -> Result<()> {
         if self.streams.is_empty() {
             let (shape, vocab) = (Shape::of(self.config()), self.config().vocab);
-            check_memory(self.places.len(), 2 * shape.len() * size_of::<T>() + vocab * size_of::<f32>())?;
+            check_memory(self.places.len(), self.stream_bytes())?;
             let stream = || Stream {
                 main: Cache::new(shape),
                 shadow: Cache::new(shape),
@@ -268,6 +268,11 @@ impl<T: Element> Session for Gpt2Session<T> {
         self.places.len()
     }
 
+    fn stream_bytes(&self) -> u64 {
+        let (shape, vocab) = (Shape::of(self.config()), self.config().vocab);
+        (2 * shape.len() * size_of::<T>() + vocab * size_of::<f32>()) as u64
+    }
+
     fn feed(&mut self, stream: usize, mut tokens: &[u32]) -> Result<()> {
         check_tokens(tokens, self.config().vocab)?;
         self.allocate()?;
@@ -292,6 +297,25 @@ impl<T: Element> Session for Gpt2Session<T> {
             self.run();
         }
         Ok(())
+    }
+
+    fn feed_together(&mut self, streams: &[usize], tokens: &[&[u32]]) -> Result<()> {
+        tokens.iter().try_for_each(|tokens| check_tokens(tokens, self.config().vocab))?;
+        self.allocate()?;
+        let mut sliding = Vec::new();
+        for (&stream, &part) in streams.iter().zip(tokens) {
+            let place = self.places.of(stream);
+            // A text that slides amid its tokens is read by itself.
+            if part.len() > self.room(place) + 1 {
+                sliding.push((stream, part));
+                continue;
+            }
+            for (i, &token) in part.iter().enumerate() {
+                self.push(place, token, i + 1 == part.len());
+            }
+        }
+        self.run();
+        sliding.into_iter().try_for_each(|(stream, part)| self.feed(stream, part))
     }
 
     fn step(&mut self, streams: &[usize], tokens: &[u32]) -> Result<()> {

@@ -245,6 +245,10 @@ impl LanguageModel for Lstm {
         self.params.count()
     }
 
+    fn as_lstm(&self) -> Option<&Lstm> {
+        Some(self)
+    }
+
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
         self.own_session(streams)
     }

@@ -116,6 +116,10 @@ impl LanguageModel for Decoder {
         self.model.num_params()
     }
 
+    fn as_lstm(&self) -> Option<&Lstm> {
+        Some(&self.model)
+    }
+
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
         Ok(Box::new(LstmSession::new(self, streams)))
     }
@@ -199,7 +203,7 @@ impl LstmSession {
         if self.streams.is_empty() {
             let Lstm { layers, config, .. } = &*self.decoder.model;
             let (state, vocab) = (layers.iter().map(|l| gates(l) / 4).sum(), config.vocab);
-            check_memory(self.places.len(), (2 * state + vocab) * size_of::<f32>())?;
+            check_memory(self.places.len(), self.stream_bytes())?;
             self.places.allocate();
             let (hidden, cell) = (vec![0.0; state], vec![0.0; state]);
             self.ahead = vec![(0, 0); self.places.len()];
@@ -297,6 +301,12 @@ impl Session for LstmSession {
         self.places.len()
     }
 
+    fn stream_bytes(&self) -> u64 {
+        let Lstm { layers, config, .. } = &*self.decoder.model;
+        let state: usize = layers.iter().map(|l| gates(l) / 4).sum();
+        ((2 * state + config.vocab) * size_of::<f32>()) as u64
+    }
+
     fn feed(&mut self, stream: usize, tokens: &[u32]) -> Result<()> {
         check_tokens(tokens, self.decoder.model.config.vocab)?;
         self.allocate()?;
@@ -305,6 +315,28 @@ impl Session for LstmSession {
         team(|| {
             for (i, &token) in tokens.iter().enumerate() {
                 decoder.step(streams, &[row], &[token], buffers, i + 1 == tokens.len());
+            }
+        });
+        Ok(())
+    }
+
+    fn feed_together(&mut self, streams: &[usize], tokens: &[&[u32]]) -> Result<()> {
+        tokens.iter().try_for_each(|tokens| check_tokens(tokens, self.decoder.model.config.vocab))?;
+        self.allocate()?;
+        let LstmSession { decoder, places, streams: states, rows, buffers, .. } = self;
+        let longest = tokens.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
+        let mut read = Vec::with_capacity(streams.len());
+        team(|| {
+            for n in 0..longest {
+                rows.clear();
+                read.clear();
+                let mut predicts = false;
+                for (&stream, part) in streams.iter().zip(tokens).filter(|(_, part)| n < part.len()) {
+                    rows.push(places.of(stream));
+                    read.push(part[n]);
+                    predicts |= n + 1 == part.len();
+                }
+                decoder.step(states, rows, &read, buffers, predicts);
             }
         });
         Ok(())
@@ -473,6 +505,15 @@ mod tests {
             let config = LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, ..LstmConfig::default() };
             let model = Arc::new(Lstm::new(config, 4).unwrap()).with_precision(precision).unwrap();
             assert_eq!(crate::model::tests::drafts_change_nothing(&model), 5, "{precision:?}");
+        }
+    }
+
+    #[test]
+    fn reading_together_changes_nothing() {
+        for (precision, mogrifier) in [(DecodePrecision::F32, 0), (DecodePrecision::Bf16, 3)] {
+            let config = LstmConfig { vocab: 11, embed: 9, hidden: 14, layers: 2, mogrifier, ..LstmConfig::default() };
+            let model = Arc::new(Lstm::new(config, 4).unwrap()).with_precision(precision).unwrap();
+            crate::model::tests::reading_together_changes_nothing(&model);
         }
     }
 }

@@ -15,19 +15,27 @@ pub(super) struct NgramSession {
 
 impl NgramSession {
     pub(super) fn new(model: Arc<Ngram>, streams: usize) -> Result<Self> {
-        let (needed, free) = (streams as u64 * model.unigrams.len() as u64 * 4, free_memory());
+        let (needed, free) = ((streams as u64).saturating_mul(stream_bytes(&model)), free_memory());
         if needed > free {
             let what = format!("writing {streams} texts at once");
-            return Err(Error::Memory { what, needed, free, remedy: "number of texts" });
+            return Err(Error::Memory { what, needed, free, remedy: "--samples, --beams or --streams" });
         }
         let stream = (Context::default(), model.unigrams.clone());
         Ok(NgramSession { streams: vec![stream; streams], model })
     }
 }
 
+fn stream_bytes(model: &Ngram) -> u64 {
+    (size_of::<Context>() + model.unigrams.len() * size_of::<f32>()) as u64
+}
+
 impl Session for NgramSession {
     fn streams(&self) -> usize {
         self.streams.len()
+    }
+
+    fn stream_bytes(&self) -> u64 {
+        stream_bytes(&self.model)
     }
 
     fn feed(&mut self, stream: usize, tokens: &[u32]) -> Result<()> {

@@ -107,6 +107,10 @@ impl LanguageModel for Decoder {
         self.model.num_params()
     }
 
+    fn as_gpt2(&self) -> Option<&Gpt2> {
+        Some(&self.model)
+    }
+
     fn session(self: Arc<Self>, streams: usize) -> Result<Box<dyn Session>> {
         Ok(match self.decoding.format {
             Format::F32 => Box::new(Gpt2Session::<f32>::new(self, streams)),

@@ -192,3 +192,13 @@ fn drafts_change_nothing() {
         }
     }
 }
+
+#[test]
+fn reading_together_changes_nothing() {
+    for context in [1, 2, 7, 24] {
+        for precision in [DecodePrecision::F32, DecodePrecision::Int8] {
+            let model = model(context).with_precision(precision).unwrap();
+            crate::model::tests::reading_together_changes_nothing(&model);
+        }
+    }
+}
