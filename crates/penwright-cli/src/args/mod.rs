@@ -11,6 +11,7 @@ mod generate;
 mod inspect;
 mod report;
 mod score;
+mod serve;
 mod tokenize;
 mod train;
 
@@ -32,6 +33,7 @@ pub(crate) use generate::Generate;
 pub(crate) use inspect::Inspect;
 pub(crate) use report::Report;
 pub(crate) use score::{By, Score};
+pub(crate) use serve::Serve;
 pub(crate) use tokenize::Tokenize;
 pub(crate) use train::{LevelName, Train};
 
@@ -91,6 +93,8 @@ pub(crate) enum Command {
     Compare(Compare),
     /// What a run was, in a page and in words: curves, samples, verdict, the next step to take
     Report(Report),
+    /// Answers programs and browsers: an OpenAI-compatible API and a page
+    Serve(Box<Serve>),
     /// Writes a run in another tool's format: Hugging Face, llama.cpp, PyTorch
     Export(Export),
     /// What a run is: model, shape, size, tokenizer, training history

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use penwright::Error;
 use penwright::generate::{
-    Chat, ChatFormat, ChatOptions, FinishReason, Length, Markers, OnText, Reply, chat_template, clean_prompt,
-    read_history, write_history,
+    Chat, ChatFormat, ChatOptions, FinishReason, Length, Markers, OnText, Reply, clean_prompt, read_history,
+    write_history,
 };
 use penwright::run::Run;
 use ratatui::crossterm::style::Color;
@@ -88,11 +88,7 @@ fn format(args: &Args, run: &Run) -> Result<ChatFormat, Failure> {
     let names = ChatFormat::names(&args.user, &args.bot)?;
     match args.markers.as_str() {
         "names" => Ok(names),
-        "auto" => {
-            let template = chat_template(&run.dir);
-            let known = template.as_deref().and_then(ChatFormat::recognise);
-            Ok(known.or_else(|| ChatFormat::in_vocabulary(&run.tokenizer)).unwrap_or(names))
-        }
+        "auto" => Ok(ChatFormat::of_model(&run.dir, &run.tokenizer).unwrap_or(names)),
         name => match ChatFormat::named(name) {
             Some(format) => Ok(format),
             None => {

@@ -12,6 +12,7 @@ mod inspect;
 mod interactive;
 mod report;
 mod score;
+mod serve;
 mod summarize;
 mod tokenize;
 mod train;
@@ -60,6 +61,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Chat(args) => chat::run(cli, args),
         Command::Eval(args) => eval::run(cli, args),
         Command::Score(args) => score::run(cli, args),
+        Command::Serve(args) => serve::run(cli, args),
         Command::Compare(args) => compare::run(cli, args),
         Command::Report(args) => report::run(cli, args),
         Command::Export(args) => export::run(cli, args),

@@ -1,0 +1,80 @@
+//! Training at the page's wish, where the server allows it: one run at a time, watched while it goes.
+
+mod run;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use penwright::model::ModelKind;
+
+use crate::http::ApiError;
+pub(crate) use run::{Following, Run};
+
+/// Where runs are trained, and those since the server began.
+pub(crate) struct Trainer {
+    folder: PathBuf,
+    runs: Mutex<Vec<Arc<Run>>>,
+}
+
+impl Trainer {
+    /// With run directories in `folder`.
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Trainer { folder, runs: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Run>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The runs, the oldest first.
+    pub(crate) fn runs(&self) -> Vec<Arc<Run>> {
+        self.lock().clone()
+    }
+
+    /// Begins a run in the folder `name`, which the caller has found to be nothing but a name.
+    ///
+    /// # Errors
+    /// When another is going on, there is one of the name, or no thread can be had.
+    pub(crate) fn begin(
+        &self,
+        name: &str,
+        kind: ModelKind,
+        text: String,
+        budget: Duration,
+    ) -> Result<Arc<Run>, ApiError> {
+        let conflict = |message: String| ApiError::new(StatusCode::CONFLICT, message).code("conflict");
+        let mut runs = self.lock();
+        if runs.iter().any(|run| run.is_going()) {
+            return Err(conflict("another run is being trained; stop it, or wait for its end".into()));
+        }
+        let out = self.folder.join(name);
+        if out.exists() {
+            return Err(conflict(format!("there is a run called {name} already; choose another name")));
+        }
+        let run = Arc::new(Run::new(name, kind, out));
+        run.start(text, budget)?;
+        runs.push(run.clone());
+        Ok(run)
+    }
+
+    /// Ends what is going on after the step at hand.
+    pub(crate) fn stop(&self) {
+        self.runs().iter().for_each(|run| run.stop());
+    }
+
+    /// Waits until all is saved.
+    pub(crate) fn wait(&self) {
+        self.runs().iter().for_each(|run| run.wait());
+    }
+
+    /// The run of an id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn find(&self, id: &str) -> Result<Arc<Run>, ApiError> {
+        let found = self.runs().into_iter().find(|run| run.id == id);
+        found.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "there is no such run").code("not_found"))
+    }
+}
