@@ -80,8 +80,8 @@ pub fn fast_bf16() -> bool {
 
 #[cfg(target_arch = "x86_64")]
 fn is_intel() -> bool {
+    #[allow(unused_unsafe)] // newer compilers know that it is safe
     // SAFETY: every x86-64 processor has the instruction `cpuid`, and it only reads.
-    #[allow(unused_unsafe)] // newer compilers know that
     let leaf = unsafe { std::arch::x86_64::__cpuid(0) };
     [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
 }
