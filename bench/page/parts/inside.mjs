@@ -17,7 +17,7 @@ export async function lstm(page, { assert, first }) {
   }
   const text = await page.locator('#inside-text').inputValue();
   assert.equal(await page.locator('#inside-view .tokens').textContent(), text);
-  const story = page.locator('.story');
+  const story = page.locator('#inside-view .story');
   assert.match(await story.textContent(), /the cell keeps .* c is now .* h is /);
   const begin = await story.textContent();
   await page.getByRole('button', { name: 'One token on' }).click();
@@ -50,7 +50,7 @@ export async function gpt2(page, { assert }) {
   await page.locator('#inside-view .tokens').focus();
   await page.keyboard.press('End');
   const at = (await page.locator('#inside-view .tokens span').count()) - 1;
-  assert.match(await page.locator('.story').textContent(), /this head looks at/);
+  assert.match(await page.locator('#inside-view .story').textContent(), /this head looks at/);
   assert.ok((await page.locator('#inside-view .cell-view .bars li').count()) >= 3);
   assert.equal(await page.locator('.grid thead th').count(), at + 2);
   await page.locator('.grid thead button').nth(10).click();
