@@ -1,6 +1,6 @@
 """The experiments behind the rules of `--budget` (docs/recipes.md): trains each line of recipes.txt, writes a table.
 
-    python bench/quality/recipes.py FOLDER_OF_TEXTS [--only GROUP...]
+    python bench/quality/recipes.py FOLDER_OF_TEXTS... [--only GROUP...]
 
 A line is a group, a text, how much is computed (TFLOP) and the settings as flags. Each run takes as many steps as that
 computation holds, on one thread, some runs side by side: their results are the same as alone and on any number of
@@ -25,7 +25,7 @@ LOCK = threading.Lock()
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("texts", type=pathlib.Path, help="folder with NAME.txt")
+    p.add_argument("texts", type=pathlib.Path, nargs="+", help="folders with NAME.txt")
     p.add_argument("--only", nargs="+", metavar="GROUP", help="[default: all]")
     p.add_argument("--list", type=pathlib.Path, default=HERE / "recipes.txt")
     p.add_argument("--penwright", type=pathlib.Path, default=ROOT / "target/release/penwright")
@@ -53,12 +53,17 @@ def key(run):
     return " ".join(run[1:])
 
 
+def found(text, folders):
+    files = [folder / f"{text}.txt" for folder in folders]
+    return next((file for file in files if file.exists()), None) or sys.exit(f"there is no {text}.txt in the folders")
+
+
 def trained(run, a):
     _, text, tflop, flags = run
     flags = ["--threads", 1, "--sample-every", 0, *shlex.split(flags)]
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
-        parts, out = split(a.texts / f"{text}.txt", work), work / "run"
+        parts, out = split(found(text, a.texts), work), work / "run"
         # One step tells how much a step computes.
         one = train(a.penwright, parts, out, "--steps", 1, *flags)
         plan, tokens = one["plan"][-1], one["done"][-1]["tokens"]
@@ -88,7 +93,7 @@ def page(results, listed):
             lines += ["", f"## {group}", "", "| text | TFLOP | settings | parameters | passes | best at | bits per character |", "| --- | ---: | --- | ---: | ---: | ---: | ---: |"]
         r = results[key(run)]
         best = f"{100 * r['best_step'] / r['steps']:.0f} %"
-        lines.append(f"| {run[1]} | {run[2]} | `{run[3]}` | {r['params']:,} | {r['epochs']:.0f} | {best} | {r['bits_per_char']:.4f} |")
+        lines.append(f"| {run[1]} | {run[2]} | `{run[3]}` | {r['params']:,} | {r['epochs']:.3g} | {best} | {r['bits_per_char']:.4f} |")
     return "\n".join(lines) + "\n"
 
 
