@@ -1,6 +1,6 @@
 // Compare: the same beginning continued by each model, and a text coloured by each model's surprise.
 
-import { announce, byId, el, memory, percent, spoken, visible } from './dom.js';
+import { announce, byId, el, memory, percent, remembered, replaceText, spoken, visible } from './dom.js';
 import { complete, post, stopped } from './api.js';
 import { describe, whenLoaded } from './models.js';
 import { options } from './options.js';
@@ -27,20 +27,13 @@ export function startCompare() {
       ` ${model.id} `, el('small', {}, describe(model)))));
   });
   const [beginning, judged] = [byId('beginning'), byId('judged')];
-  beginning.value = memory.get('compare.beginning', '');
-  judged.value = memory.get('compare.judged', '');
-  beginning.addEventListener('input', () => memory.set('compare.beginning', beginning.value));
-  judged.addEventListener('input', () => memory.set('compare.judged', judged.value));
-  byId('compare-take').addEventListener('click', () => take(beginning, sheetText().slice(-400)));
-  byId('judge-take').addEventListener('click', () => take(judged, sheetText().slice(-TAKEN)));
+  remembered(beginning, 'compare.beginning');
+  remembered(judged, 'compare.judged');
+  byId('compare-take').addEventListener('click', () => replaceText(beginning, sheetText().slice(-400)));
+  byId('judge-take').addEventListener('click', () => replaceText(judged, sheetText().slice(-TAKEN)));
   byId('compare-go').addEventListener('click', goOn);
   byId('compare-stop').addEventListener('click', () => writing?.abort());
   byId('judge').addEventListener('click', judge);
-}
-
-function take(area, text) {
-  area.value = text;
-  area.dispatchEvent(new Event('input'));
 }
 
 const boxes = () => [...byId('compare-models').querySelectorAll('input')];

@@ -74,6 +74,18 @@ export const memory = {
   },
 };
 
+/** Fills a field with what stood in it last in this browser, and remembers what is written in it. */
+export function remembered(field, name, otherwise = '') {
+  field.value = memory.get(name, otherwise);
+  field.addEventListener('input', () => memory.set(name, field.value));
+}
+
+/** Puts another text into a field, as if somebody had written it. */
+export function replaceText(field, text) {
+  field.value = text;
+  field.dispatchEvent(new Event('input'));
+}
+
 /** Calls `f` once things have been quiet for `ms`. */
 export function later(f, ms) {
   let timer;

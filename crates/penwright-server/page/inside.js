@@ -1,6 +1,6 @@
 // Look inside: asks the server what goes on in a model as it reads a text, and shows it.
 
-import { byId, el, memory } from './dom.js';
+import { byId, el, remembered, replaceText } from './dom.js';
 import { complete } from './api.js';
 import { bindSelect, describe, named } from './models.js';
 import { showGpt2 } from './gpt2.js';
@@ -24,8 +24,7 @@ let leave = () => {};
 
 export function startInside() {
   const [select, area] = [byId('inside-model'), byId('inside-text')];
-  area.value = memory.get('inside.text', SAMPLE);
-  area.addEventListener('input', () => memory.set('inside.text', area.value));
+  remembered(area, 'inside.text', SAMPLE);
   bindSelect(select, 'inside.model', (model) => model.kind !== 'ngram');
   select.addEventListener('change', () => {
     const model = named(select.value);
@@ -34,10 +33,7 @@ export function startInside() {
   });
   byId('inside-go').addEventListener('click', read);
   byId('inside-sample').addEventListener('click', sample);
-  byId('inside-take').addEventListener('click', () => {
-    area.value = sheetText().slice(-TAKEN);
-    area.dispatchEvent(new Event('input'));
-  });
+  byId('inside-take').addEventListener('click', () => replaceText(area, sheetText().slice(-TAKEN)));
 }
 
 async function read() {

@@ -92,8 +92,12 @@ export const shareClass = (x) => (x < 0.02 ? '' : `s${Math.min(5, Math.ceil(Math
 
 /** One likely token, with a bar as long as it is likely. */
 export function bar(choice, isIt = false) {
+  return el('li', { class: isIt ? 'it' : '' }, share(choice));
+}
+
+/** A token, its share and a line as long as that, to be put into a list or on a button. */
+export function share(choice) {
   const line = el('i', { 'aria-hidden': 'true' });
   line.style.setProperty('--share', choice.prob);
-  return el('li', { class: isIt ? 'it' : '' }, el('span', { class: 'prose' }, visible(choice.text)),
-    el('small', {}, percent(choice.prob)), line);
+  return [el('span', { class: 'prose' }, visible(choice.text)), el('small', {}, percent(choice.prob)), line];
 }

@@ -1,10 +1,11 @@
 // Write: a sheet on which a person and a model take turns.
 
-import { announce, byId, el, later, memory, percent, spoken, visible } from './dom.js';
+import { announce, byId, el, later, memory, percent, spoken } from './dom.js';
 import { complete, post, stopped } from './api.js';
 import { bindSelect, describe, named } from './models.js';
 import { options, showOptions } from './options.js';
 import { Sheet } from './sheet.js';
+import { share } from './tokens.js';
 import { trouble } from './trouble.js';
 
 /** Continuations that are offered at once, and tokens to pick from. */
@@ -227,15 +228,12 @@ function showPicks({ words, tokens }, model, place) {
   const list = byId('offers');
   const focused = [...list.querySelectorAll('.pick')].indexOf(document.activeElement);
   const button = (choice) => {
-    const bar = el('i', { 'aria-hidden': 'true' });
-    bar.style.setProperty('--share', choice.prob);
     const pick = () => {
       sheet.remember();
       sheet.insert(place, choice.text, model.id);
       announce(`${spoken(choice.text)}, and then?`);
     };
-    return el('button', { class: 'pick', 'aria-label': `${spoken(choice.text)}, ${percent(choice.prob)}`, onclick: pick },
-      el('span', { class: 'prose' }, visible(choice.text)), el('small', {}, percent(choice.prob)), bar);
+    return el('button', { class: 'pick', 'aria-label': `${spoken(choice.text)}, ${percent(choice.prob)}`, onclick: pick }, share(choice));
   };
   const group = (title, choices) => (choices.length
     ? [el('h2', { class: 'small' }, title), el('div', { class: 'picks' }, choices.map(button))] : []);

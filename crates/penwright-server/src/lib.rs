@@ -16,6 +16,7 @@ mod metrics;
 mod models;
 mod options;
 mod page;
+mod random;
 mod server;
 mod train;
 

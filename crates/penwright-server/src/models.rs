@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use penwright::generate::{ChatFormat, Length};
+use penwright::generate::{ChatFormat, Length, shared_vocab};
 use penwright::memory::free_memory;
 use penwright::run::{ModelConfig, Run};
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ impl Model {
 
     /// Number of ids that both the model and its tokenizer know.
     pub(crate) fn vocab(&self) -> usize {
-        self.run.model.vocab_size().min(self.run.tokenizer.vocab_size())
+        shared_vocab(&self.run.model, &self.run.tokenizer)
     }
 
     /// Tokens of a reply when nobody says.

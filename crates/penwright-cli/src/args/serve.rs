@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use penwright::duration::format;
+use penwright_server::Options;
 
 use super::Precision;
 
@@ -23,7 +25,7 @@ pub(crate) struct Serve {
     #[arg(required = true, value_name = "RUN")]
     pub(crate) runs: Vec<String>,
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "HOST:PORT", default_value_t = Options::default().addr)]
     pub(crate) addr: SocketAddr,
     /// Numbers of the weights while writing; fewer bits are faster and less exact (`eval --precision` says how much)
     #[arg(long, value_enum, default_value = "auto", value_name = "P")]
@@ -33,25 +35,25 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(crate) streams: Option<usize>,
     /// Prompts that may wait for each model; beyond it, requests are answered with 429
-    #[arg(long, value_name = "N", help_heading = "Limits", default_value_t = 256)]
+    #[arg(long, value_name = "N", help_heading = "Limits", default_value_t = Options::default().queue)]
     pub(crate) queue: usize,
     /// Bytes of a request's body
-    #[arg(long, value_name = "BYTES", help_heading = "Limits", default_value_t = 4 << 20)]
+    #[arg(long, value_name = "BYTES", help_heading = "Limits", default_value_t = Options::default().max_body)]
     pub(crate) max_body: usize,
     /// Tokens of a prompt
-    #[arg(long, value_name = "N", help_heading = "Limits", default_value_t = 16 << 10)]
+    #[arg(long, value_name = "N", help_heading = "Limits", default_value_t = Options::default().max_prompt)]
     pub(crate) max_prompt: usize,
     /// Tokens of a text
-    #[arg(long, value_name = "N", help_heading = "Limits", default_value_t = 4096)]
+    #[arg(long, value_name = "N", help_heading = "Limits", default_value_t = Options::default().max_tokens)]
     pub(crate) max_tokens: usize,
     /// How long a request may take, waiting included
-    #[arg(long, value_name = "DURATION", help_heading = "Limits", default_value = "10m")]
+    #[arg(long, value_name = "DURATION", help_heading = "Limits", default_value_t = format(Options::default().request_timeout))]
     pub(crate) request_timeout: String,
     /// How long a client may take to send a request or to read a part of an answer
-    #[arg(long, value_name = "DURATION", help_heading = "Limits", default_value = "30s")]
+    #[arg(long, value_name = "DURATION", help_heading = "Limits", default_value_t = format(Options::default().client_timeout))]
     pub(crate) client_timeout: String,
     /// How long running requests may take to end after Ctrl-C or SIGTERM
-    #[arg(long, value_name = "DURATION", help_heading = "Limits", default_value = "30s")]
+    #[arg(long, value_name = "DURATION", help_heading = "Limits", default_value_t = format(Options::default().stop_timeout))]
     pub(crate) stop_timeout: String,
 
     /// File with keys, one a line; requests then need one of them (Authorization: Bearer KEY)

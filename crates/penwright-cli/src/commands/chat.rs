@@ -121,7 +121,7 @@ impl Interrupt {
                 std::process::exit(130);
             }
         };
-        ctrlc::set_handler(handler).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
+        super::train::listen(handler)?;
         Ok(Interrupt(state))
     }
 

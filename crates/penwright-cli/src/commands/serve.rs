@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use penwright::duration;
 use penwright_server::{Keys, Options, Server, name_of};
 use serde_json::json;
 
+use super::train::on_interrupt;
 use super::{Failure, open_to_write};
 use crate::args::{Cli, Serve};
 
@@ -38,14 +38,7 @@ pub(super) fn run(cli: &Cli, args: &Serve) -> Result<(), Failure> {
     }
     let server = Server::bind(runs, options)?;
     let stopper = server.stopper();
-    let asked = AtomicBool::new(false);
-    let handler = move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        stopper.stop();
-    };
-    ctrlc::set_handler(handler).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
+    on_interrupt(move || stopper.stop())?;
     announce(cli, &server)?;
     let given_up = server.run()?.given_up;
     Err(Failure::Interrupted(match given_up {

@@ -124,12 +124,23 @@ fn show_plan(cli: &Cli, plan: &Plan, settings: &Settings) -> Result<(), Failure>
 pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = stop.clone();
-    let handler = move || {
-        if raised.swap(true, Ordering::Relaxed) {
+    on_interrupt(move || raised.store(true, Ordering::Relaxed))?;
+    Ok(stop)
+}
+
+/// Calls `first` at Ctrl-C or a request to terminate; a second one ends the program at once.
+pub(super) fn on_interrupt(first: impl Fn() + Send + 'static) -> Result<(), Failure> {
+    let asked = AtomicBool::new(false);
+    listen(move || {
+        if asked.swap(true, Ordering::Relaxed) {
             live::restore();
             std::process::exit(130);
         }
-    };
-    ctrlc::set_handler(handler).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))?;
-    Ok(stop)
+        first();
+    })
+}
+
+/// Calls `handler` at every Ctrl-C or request to terminate.
+pub(super) fn listen(handler: impl Fn() + Send + 'static) -> Result<(), Failure> {
+    ctrlc::set_handler(handler).map_err(|e| Failure::Failed(format!("cannot listen for Ctrl-C: {e}")))
 }

@@ -9,7 +9,7 @@ use penwright::generate::{ChatOptions, Message, Prompt, Role, Sampling};
 use serde_json::{Value, json};
 
 use super::call::{Ask, Call, Text};
-use super::choice::{random, sampling, stops};
+use super::choice::{sampling, stops};
 use super::completions::{Head, pass_over, reason, stream_usage, usage};
 use super::fields::{Fields, wrong};
 use super::stream::{Chunks, Stream};
@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::engine::{Event, Token};
 use crate::http::{ApiError, events, json as answer};
 use crate::models::Model;
+use crate::random::random;
 
 /// Replies to one conversation.
 const TEXTS: u64 = 128;

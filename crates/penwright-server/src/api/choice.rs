@@ -1,7 +1,5 @@
 //! How tokens are chosen, as requests say it.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use penwright::generate::Sampling;
 use serde_json::Value;
 
@@ -67,12 +65,6 @@ fn seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
         Some(seed) => Ok(Some(seed)),
         None => Err(wrong("seed", "a whole number of 64 bits", &value)),
     }
-}
-
-/// Where nobody gives a seed: another number each time.
-pub(super) fn random() -> u64 {
-    // The standard library seeds its hashers from the system's randomness.
-    RandomState::new().build_hasher().finish()
 }
 
 /// Strings before which a text ends.

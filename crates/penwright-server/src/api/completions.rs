@@ -10,14 +10,15 @@ use penwright::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use super::call::{Ask, Call, Outcome, Text};
-use super::choice::{random, sampling, stops};
+use super::choice::{sampling, stops};
 use super::fields::{Fields, wrong};
 use super::stream::{Chunks, Stream};
 use super::tokens::{Columns, placed};
 use crate::app::App;
-use crate::engine::Event;
+use crate::engine::{Event, Token};
 use crate::http::{ApiError, events, json as answer};
 use crate::models::Model;
+use crate::random::random;
 
 /// Prompts of a request.
 const PROMPTS: usize = 64;
@@ -122,12 +123,7 @@ impl Completion {
                 texts.truncate(self.n);
             }
             for Text { sample, tokens } in texts {
-                let log_probs = self.log_probs.map(|alternatives| {
-                    let mut columns = Columns::default();
-                    columns.add(self.tokenizer(), &scores, 0, alternatives);
-                    columns.add(self.tokenizer(), &tokens, prompt.chars().count(), alternatives);
-                    columns.into_json()
-                });
+                let log_probs = self.columns(&[(&scores, 0), (&tokens, prompt.chars().count())]);
                 let text = if self.echo { format!("{prompt}{}", sample.text) } else { sample.text };
                 choices.push(choice(choices.len(), &text, log_probs, Some(sample.finish_reason)));
             }
@@ -135,6 +131,16 @@ impl Completion {
         let mut value = head.value("text_completion", &self.model, choices);
         value["usage"] = self.used(written);
         value
+    }
+
+    /// How likely tokens are, if that was asked for: parts, each with the characters before it.
+    fn columns(&self, parts: &[(&[Token], usize)]) -> Option<Value> {
+        let alternatives = self.log_probs?;
+        let mut columns = Columns::default();
+        for &(tokens, offset) in parts {
+            columns.add(self.tokenizer(), tokens, offset, alternatives);
+        }
+        Some(columns.into_json())
     }
 
     fn used(&self, written: usize) -> Value {
@@ -242,7 +248,7 @@ struct Streamed {
     head: Head,
     completion: Completion,
     /// The prompt's tokens, by prompt, until it is repeated.
-    scores: Vec<Vec<crate::engine::Token>>,
+    scores: Vec<Vec<Token>>,
     /// Whether the prompt has been repeated, by choice.
     echoed: Vec<bool>,
     written: usize,
@@ -268,13 +274,9 @@ impl Streamed {
         if std::mem::replace(&mut self.echoed[index], true) {
             return None;
         }
-        let (Completion { log_probs, prompts, .. }, tokenizer) = (&self.completion, self.completion.tokenizer());
-        let text = &prompts[prompt].1;
-        let log_probs = log_probs.map(|alternatives| {
-            let mut columns = Columns::default();
-            columns.add(tokenizer, &placed(tokenizer, text, self.scores[prompt].clone()), 0, alternatives);
-            columns.into_json()
-        });
+        let text = &self.completion.prompts[prompt].1;
+        let scores = placed(self.completion.tokenizer(), text, self.scores[prompt].clone());
+        let log_probs = self.completion.columns(&[(&scores, 0)]);
         Some(self.chunk(vec![choice(index, text, log_probs, None)]))
     }
 }
@@ -290,12 +292,8 @@ impl Chunks for Streamed {
             Event::Piece { text, piece, tokens } => {
                 let index = prompt * n + text;
                 let mut chunks = Vec::from_iter(self.echo(prompt, index));
-                let log_probs = self.completion.log_probs.map(|alternatives| {
-                    let (tokenizer, before) = (self.completion.tokenizer(), &self.completion.prompts[prompt].1);
-                    let mut columns = Columns::default();
-                    columns.add(tokenizer, &tokens, before.chars().count(), alternatives);
-                    columns.into_json()
-                });
+                let before = self.completion.prompts[prompt].1.chars().count();
+                let log_probs = self.completion.columns(&[(&tokens, before)]);
                 chunks.push(self.chunk(vec![choice(index, &piece, log_probs, None)]));
                 chunks
             }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Response, StatusCode};
 use penwright::inside;
 use penwright::model::LanguageModel;
@@ -16,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::app::App;
-use crate::http::{ApiError, read};
+use crate::http::{ApiError, JSON, parsed, read, typed};
 
 /// Only one looks inside at a time: what is computed takes all threads, and writing goes on beside it.
 static ONE: Semaphore = Semaphore::const_new(1);
@@ -43,7 +42,7 @@ where
     let (parts, body) = request.into_parts();
     let (fields, _) = read(&parts.headers, body, app.options.max_body, app.options.client_timeout).await?;
     let model = app.model(fields.get("model").and_then(Value::as_str))?.clone();
-    let request: Q = serde_json::from_value(Value::Object(fields)).map_err(|error| bad(error.to_string()))?;
+    let request: Q = parsed(fields)?;
     let busy = || {
         let message = "somebody else is looking inside a model; try again in a moment";
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).code("busy")
@@ -57,17 +56,9 @@ where
     });
     let lost = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the computation broke off; try again");
     match looking.await.map_err(lost)? {
-        Ok(found) => {
-            let mut response = Response::new(Body::from(found));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            Ok(response)
-        }
+        Ok(found) => Ok(typed(JSON, found)),
         // What cannot be shown is wrong in the request.
-        Err(penwright::Error::Unsupported(message)) => Err(bad(message)),
+        Err(penwright::Error::Unsupported(message)) => Err(ApiError::new(StatusCode::BAD_REQUEST, message)),
         Err(error) => Err(error.into()),
     }
-}
-
-fn bad(message: String) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, message)
 }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::exposition;
 use crate::app::App;
-use crate::http::{ApiError, json as answer};
+use crate::http::{ApiError, json as answer, typed};
 
 /// `GET /v1/models`.
 pub(crate) async fn models(State(app): State<Arc<App>>) -> Response<Body> {
@@ -53,8 +52,5 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
 
 /// `GET /metrics`.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
-    let mut response = Response::new(Body::from(exposition::text(&app.requests, app.engine.models())));
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
+    typed("text/plain; version=0.0.4; charset=utf-8", exposition::text(&app.requests, app.engine.models()))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use axum::http::{Response, StatusCode};
 use penwright::model::ModelKind;
 use penwright::report::REPORT;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::http::{ApiError, events, json as answer, read};
+use crate::http::{ApiError, events, json as answer, parsed, read, typed};
 use crate::train::{Following, Run, Trainer};
 
 /// Bytes of a request that brings a text to train on.
@@ -85,8 +85,7 @@ pub(super) async fn begin(State(app): State<Arc<App>>, request: Request) -> Resu
     let trainer = trainer(&app)?;
     let (parts, body) = request.into_parts();
     let (fields, _) = read(&parts.headers, body, MAX_TEXT, app.options.client_timeout).await?;
-    let wish: Wish = serde_json::from_value(Value::Object(fields))
-        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let wish: Wish = parsed(fields)?;
     wish.check()?;
     let run = trainer.begin(&wish.name, wish.kind, wish.text, Duration::from_secs(wish.budget_s))?;
     Ok(answer(StatusCode::ACCEPTED, &run.card()))
@@ -106,9 +105,8 @@ pub(super) async fn report(State(app): State<Arc<App>>, id: Id) -> Result<Respon
     let missing =
         |_| ApiError::new(StatusCode::NOT_FOUND, "the report is not written yet; try again").code("not_found");
     let page = std::fs::read(run.out.join(REPORT)).map_err(missing)?;
-    let mut response = Response::new(Body::from(page));
+    let mut response = typed("text/html; charset=utf-8", page);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(REPORT_POLICY));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penwright::model::Session;
+use penwright::model::{Session, keep_likeliest};
 
 use super::task::{Event, Task, Token};
 
@@ -106,13 +106,8 @@ pub(super) fn likeliest(log_probs: &[f32], count: usize) -> Vec<(u32, f32)> {
     if count == 0 {
         return Vec::new();
     }
-    let likelier = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let mut all: Vec<(u32, f32)> = (0..).zip(log_probs.iter().copied()).collect();
-    if count < all.len() {
-        all.select_nth_unstable_by(count - 1, likelier);
-        all.truncate(count);
-    }
-    all.sort_unstable_by(likelier);
+    keep_likeliest(&mut all, count);
     all
 }
 

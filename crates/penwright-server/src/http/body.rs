@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::ApiError;
@@ -32,6 +33,12 @@ pub(crate) async fn read(
         Ok(_) => Err(bad("the body must be a JSON object".into())),
         Err(error) => Err(bad(format!("the body is not JSON: {error}"))),
     }
+}
+
+/// The fields as the type that they make up.
+pub(crate) fn parsed<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, ApiError> {
+    let bad = |error: serde_json::Error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string());
+    serde_json::from_value(Value::Object(fields)).map_err(bad)
 }
 
 async fn bytes(body: Body, most: usize) -> Result<Vec<u8>, ApiError> {

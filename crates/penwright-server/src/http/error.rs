@@ -101,8 +101,17 @@ impl From<PathRejection> for ApiError {
 
 /// An answer in JSON.
 pub(crate) fn json(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(value.to_string()));
+    let mut response = typed(JSON, value.to_string());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// What JSON is called.
+pub(crate) const JSON: &str = "application/json";
+
+/// An answer of some type of content.
+pub(crate) fn typed(kind: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

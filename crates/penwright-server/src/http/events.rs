@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Response;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use serde_json::Value;
+
+use super::error::typed;
 
 /// How long nothing may come before a comment says that the connection lives.
 const QUIET: Duration = Duration::from_secs(15);
@@ -33,9 +35,8 @@ pub(crate) fn events<E: Events>(events: E) -> Response<Body> {
         };
         Some((Ok::<_, Infallible>(text), state))
     });
-    let mut response = Response::new(Body::from_stream(stream));
+    let mut response = typed("text/event-stream", Body::from_stream(stream));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // A proxy in between is not to wait for the end.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));

@@ -5,7 +5,7 @@ mod connection;
 mod error;
 mod events;
 
-pub(crate) use body::read;
+pub(crate) use body::{parsed, read};
 pub(crate) use connection::Connections;
-pub(crate) use error::{ApiError, json};
+pub(crate) use error::{ApiError, JSON, json, typed};
 pub(crate) use events::{Events, events};

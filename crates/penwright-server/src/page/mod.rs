@@ -4,13 +4,13 @@ use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY,
     X_FRAME_OPTIONS,
 };
 use axum::http::{Response, StatusCode};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::http::ApiError;
+use crate::http::{ApiError, typed};
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -81,12 +81,11 @@ fn file(headers: &HeaderMap, name: &str) -> Result<Response<Body>, ApiError> {
     let etag = format!("\"{:016x}\"", xxh3_64(content));
     let known = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
     let same = known.is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag));
-    let mut response = Response::new(if same { Body::empty() } else { Body::from(*content) });
+    let mut response = typed(kind(name), if same { Body::empty() } else { Body::from(*content) });
     if same {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind(name)));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

@@ -1,7 +1,5 @@
 //! One run: its thread, its state and its events.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::http::{ApiError, Events};
+use crate::random::random;
 
 /// The name of the text in a run's folder.
 const TEXT: &str = "text.txt";
@@ -56,8 +55,6 @@ pub(crate) struct Run {
 
 impl Run {
     pub(super) fn new(name: &str, kind: ModelKind, out: PathBuf) -> Self {
-        // The keys of a hasher are random numbers of the system's.
-        let random = || RandomState::new().build_hasher().finish();
         let log = Log { state: State::Preparing, events: Vec::new(), step: (0, Value::Null) };
         Run {
             id: format!("{:016x}{:016x}", random(), random()),

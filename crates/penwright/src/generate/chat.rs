@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::ending::Ending;
 use super::sampling::{Sampler, Sampling, Scratch};
-use super::writing::{Prompt, Writing, ids};
+use super::writing::{Prompt, Writing, shared_vocab};
 use super::{FinishReason, OnText, Sample, clean_prompt};
 use crate::model::{LanguageModel, ModelKind, Session};
 use crate::tokenizer::Tokenizer;
@@ -130,7 +130,7 @@ impl<'a> Chat<'a> {
         let mut chat = Chat {
             tokenizer,
             past: Past::new(session(model)?),
-            sampler: Sampler::new(&options.sampling, ids(model, tokenizer), &suppressed),
+            sampler: Sampler::new(&options.sampling, shared_vocab(model, tokenizer), &suppressed),
             scratch: Scratch::default(),
             turns,
             stops,

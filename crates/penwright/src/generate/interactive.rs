@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::beam::whole_characters;
-use super::{OnText, Sampler, Sampling, Scratch};
-use crate::model::{LanguageModel, Session};
+use super::{OnText, Sampler, Sampling, Scratch, shared_vocab};
+use crate::model::{LanguageModel, Session, keep_likeliest};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -56,7 +56,7 @@ impl<'a> Interactive<'a> {
         sampling: &Sampling,
     ) -> Result<Self> {
         sampling.check()?;
-        let vocab = model.vocab_size().min(tokenizer.vocab_size());
+        let vocab = shared_vocab(model, tokenizer);
         let mut this = Interactive {
             tokenizer,
             session: model.clone().session(1 + count)?,
@@ -107,12 +107,7 @@ impl<'a> Interactive<'a> {
         let (eot, log_probs) = (self.tokenizer.eot(), self.session.log_probs(stream));
         let next = self.sampler.penalised(&mut self.scratch, log_probs, &history, written.len());
         let mut next: Vec<_> = next.filter(|&(id, _)| id != eot).collect();
-        let likelier = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if count > 0 && count < next.len() {
-            next.select_nth_unstable_by(count - 1, likelier);
-        }
-        next.truncate(count);
-        next.sort_unstable_by(likelier);
+        keep_likeliest(&mut next, count);
         next.into_iter().map(|(id, _)| (id, log_probs[id as usize])).collect()
     }
 

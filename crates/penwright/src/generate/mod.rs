@@ -37,7 +37,7 @@ pub use interactive::{Interactive, Offer};
 pub use options::{GenerateOptions, Length, clean_prompt};
 pub use sampling::{Sampling, Scratch};
 pub use summarize::{Summary, SummaryOptions, summarize};
-pub use writing::{Due, Prompt, Writing, Written, next_of_each};
+pub use writing::{Due, Prompt, Writing, Written, next_of_each, shared_vocab};
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -128,7 +128,7 @@ pub fn generate(
     let prefill_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let GenerateOptions { draft, draft_tokens, samples, .. } = options;
-    let vocab = writing::ids(model, tokenizer);
+    let vocab = shared_vocab(model, tokenizer);
     let mut drafter = Drafter::new(draft, *draft_tokens, &*session, *samples, vocab, tokenizer.eot());
     let samples = standing_by(|| match options.beams {
         0 | 1 => sample(&prompt, options, &mut *session, &mut drafter, on_text),

@@ -58,7 +58,7 @@ impl Prompt {
         options: &GenerateOptions,
     ) -> Result<Self> {
         options.check()?;
-        let vocab = ids(model, tokenizer);
+        let vocab = shared_vocab(model, tokenizer);
         if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocab) {
             return Err(Error::Text(format!("token {id} is not in the vocabulary; ids are below {vocab}")));
         }
@@ -96,7 +96,7 @@ impl Prompt {
         Prompt {
             seen: tokens.clone(),
             tokens,
-            sampler: Sampler::new(sampling, ids(model, tokenizer), tokenizer.suppressed()),
+            sampler: Sampler::new(sampling, shared_vocab(model, tokenizer), tokenizer.suppressed()),
             ending: Ending::new(options.stop.clone().into(), options.length.counter(text)),
             ends: vec![tokenizer.eot()],
             most: options.length.most_tokens().min(options.most_tokens.unwrap_or(usize::MAX)),
@@ -122,7 +122,7 @@ impl Prompt {
 }
 
 /// Number of ids that both the model and the tokenizer know.
-pub(super) fn ids(model: &Arc<dyn LanguageModel>, tokenizer: &Tokenizer) -> usize {
+pub fn shared_vocab(model: &Arc<dyn LanguageModel>, tokenizer: &Tokenizer) -> usize {
     model.vocab_size().min(tokenizer.vocab_size())
 }
 

@@ -3,8 +3,8 @@
 use penwright_kernels::{Matrix, add, chunks_mut, dot, each, team};
 use serde::{Deserialize, Serialize};
 
-use super::{Choice, Reading, Token, check_numbers, check_top, choices, chosen, linear, log_softmax_rows, weight};
-use crate::model::{Gpt2Config, LanguageModel, Params, Trainable};
+use super::{Choice, Reading, Token, check_numbers, check_top, choices, chosen, linear, weight};
+use crate::model::{Gpt2Config, LanguageModel, Params, Trainable, log_softmax_rows};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 

@@ -4,10 +4,8 @@ use penwright_kernels::{Matrix, chunks_mut, dot, each, sigmoid, team};
 use serde::{Deserialize, Serialize};
 
 use super::follow::{Correlations, Follows, properties};
-use super::{
-    Choice, MAX_TOKENS, Reading, Token, check_numbers, check_top, choices, chosen, linear, log_softmax_rows, weight,
-};
-use crate::model::{LanguageModel, LstmConfig, Params, Trainable};
+use super::{Choice, MAX_TOKENS, Reading, Token, check_numbers, check_top, choices, chosen, linear, weight};
+use crate::model::{LanguageModel, LstmConfig, Params, Trainable, log_softmax_rows};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 

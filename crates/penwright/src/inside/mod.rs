@@ -23,8 +23,7 @@ pub use follow::{Follower, Follows, Property};
 pub use gpt2::{Gpt2Inside, Gpt2Request, Head, LayerAttention, Lens, gpt2};
 pub use lstm::{LstmInside, LstmRequest, lstm};
 
-use crate::layers::log_softmax;
-use crate::model::{LanguageModel, Params};
+use crate::model::{LanguageModel, Params, keep_likeliest};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -160,17 +159,13 @@ fn chosen(asked: Option<&[usize]>, count: usize, what: &str) -> Result<Vec<usize
 
 /// The `top` likeliest tokens by log-probabilities `[V]`, likeliest first, the lower id first of equals.
 fn choices(tokenizer: &Tokenizer, log_probs: &[f32], top: usize) -> Vec<Choice> {
-    let mut ids: Vec<usize> = (0..log_probs.len()).collect();
-    let top = top.min(ids.len());
     if top == 0 {
         return Vec::new();
     }
-    let order = |a: &usize, b: &usize| log_probs[*b].total_cmp(&log_probs[*a]).then(a.cmp(b));
-    ids.select_nth_unstable_by(top - 1, order);
-    ids.truncate(top);
-    ids.sort_unstable_by(order);
-    let choice = |id: usize| Choice { id: id as u32, text: tokenizer.piece(id as u32), prob: log_probs[id].exp() };
-    ids.into_iter().map(choice).collect()
+    let mut tokens: Vec<(u32, f32)> = (0..).zip(log_probs.iter().copied()).collect();
+    keep_likeliest(&mut tokens, top);
+    let choice = |(id, log_prob): (u32, f32)| Choice { id, text: tokenizer.piece(id), prob: log_prob.exp() };
+    tokens.into_iter().map(choice).collect()
 }
 
 /// A tensor of the weights by its name.
@@ -185,9 +180,4 @@ fn linear(x: &[f32], rows: usize, w: Matrix<'_>, (inputs, outputs): (usize, usiz
     let to: Output<'_, f32> = Output::sums(&mut y, bias.map_or(Init::Zero, Init::Bias));
     product_into::<f32, _, _>(to, Matrix::new(x, rows, inputs), w);
     y
-}
-
-/// Log-probabilities of logits `[rows, V]`, in place.
-fn log_softmax_rows(logits: &mut [f32], vocab: usize) {
-    logits.chunks_exact_mut(vocab).for_each(log_softmax);
 }

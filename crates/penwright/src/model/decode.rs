@@ -40,8 +40,18 @@ impl DecodePrecision {
     }
 }
 
+/// Keeps the `count` likeliest of ids with their log-probabilities, likeliest first; of equals the lower id first.
+pub fn keep_likeliest(tokens: &mut Vec<(u32, f32)>, count: usize) {
+    let likelier = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if (1..tokens.len()).contains(&count) {
+        tokens.select_nth_unstable_by(count - 1, likelier);
+    }
+    tokens.truncate(count);
+    tokens.sort_unstable_by(likelier);
+}
+
 /// Logits to natural-log probabilities, row by row.
-pub(super) fn log_softmax_rows(logits: &mut [f32], vocab: usize) {
+pub(crate) fn log_softmax_rows(logits: &mut [f32], vocab: usize) {
     each(chunks_mut(logits, vocab), |_, row| log_softmax(row));
 }
 

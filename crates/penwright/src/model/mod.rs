@@ -18,7 +18,8 @@ mod params;
 mod tests;
 
 pub use adaptation::{Adaptation, Dynamic, NeuralCache};
-pub use decode::DecodePrecision;
+pub(crate) use decode::log_softmax_rows;
+pub use decode::{DecodePrecision, keep_likeliest};
 pub use gpt2::{Frozen, Gpt2, Gpt2Config, Lora, LoraConfig, Tuning};
 pub use lstm::{Lstm, LstmConfig, Regularization};
 pub(crate) use ngram::Context;

@@ -379,9 +379,7 @@ impl Trainer<'_> {
 
     /// Scores the whole validation text and keeps the weights, or their average, when they are the best so far.
     fn evaluate(&mut self) -> Result<()> {
-        let before = self.elapsed();
         let val_loss = self.averaged(Self::validate)?;
-        self.progress.validation = self.elapsed() - before;
         self.progress.validated = Some(self.progress.step);
         self.relay();
         if self.options.average == Averaging::Triggered && self.average.is_none() {
@@ -405,7 +403,8 @@ impl Trainer<'_> {
         } else {
             self.progress.since_best += 1;
         }
-        self.progress.validating += self.elapsed() - before;
+        self.progress.validation = self.elapsed() - before;
+        self.progress.validating += self.progress.validation;
         self.emit(Event::Eval { step, elapsed_s: self.elapsed(), val_loss, val_bits_per_char: bits })?;
         Ok(val_loss)
     }

@@ -198,11 +198,15 @@ impl LstmSession {
         LstmSession { decoder, places, streams: Vec::new(), rows, buffers, ahead }
     }
 
+    /// Cells of all layers.
+    fn state(&self) -> usize {
+        self.decoder.model.layers.iter().map(|layer| gates(layer) / 4).sum()
+    }
+
     /// Memory for all streams, once, before the first token.
     fn allocate(&mut self) -> Result<()> {
         if self.streams.is_empty() {
-            let Lstm { layers, config, .. } = &*self.decoder.model;
-            let (state, vocab) = (layers.iter().map(|l| gates(l) / 4).sum(), config.vocab);
+            let (state, vocab) = (self.state(), self.decoder.model.config.vocab);
             check_memory(self.places.len(), self.stream_bytes())?;
             self.places.allocate();
             let (hidden, cell) = (vec![0.0; state], vec![0.0; state]);
@@ -302,9 +306,7 @@ impl Session for LstmSession {
     }
 
     fn stream_bytes(&self) -> u64 {
-        let Lstm { layers, config, .. } = &*self.decoder.model;
-        let state: usize = layers.iter().map(|l| gates(l) / 4).sum();
-        ((2 * state + config.vocab) * size_of::<f32>()) as u64
+        ((2 * self.state() + self.decoder.model.config.vocab) * size_of::<f32>()) as u64
     }
 
     fn feed(&mut self, stream: usize, tokens: &[u32]) -> Result<()> {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{Context, Ngram};
-use crate::memory::free_memory;
+use crate::Result;
+use crate::model::decode::check_memory;
 use crate::model::{Session, check_tokens};
-use crate::{Error, Result};
 
 pub(super) struct NgramSession {
     model: Arc<Ngram>,
@@ -15,11 +15,7 @@ pub(super) struct NgramSession {
 
 impl NgramSession {
     pub(super) fn new(model: Arc<Ngram>, streams: usize) -> Result<Self> {
-        let (needed, free) = ((streams as u64).saturating_mul(stream_bytes(&model)), free_memory());
-        if needed > free {
-            let what = format!("writing {streams} texts at once");
-            return Err(Error::Memory { what, needed, free, remedy: "--samples, --beams or --streams" });
-        }
+        check_memory(streams, stream_bytes(&model))?;
         let stream = (Context::default(), model.unigrams.clone());
         Ok(NgramSession { streams: vec![stream; streams], model })
     }
