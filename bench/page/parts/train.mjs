@@ -33,6 +33,13 @@ export async function train(page, { assert, first }) {
     await page.waitForFunction(() => document.querySelectorAll('.curve circle').length > 1);
     await page.waitForFunction(() => /is done/.test(document.querySelector('#runs .story').textContent), null, { timeout: 180000 });
     await report(page, assert);
+    // The model has joined the others and writes.
+    await page.getByRole('button', { name: 'Write with it' }).click();
+    assert.equal(await page.locator('#write-model').inputValue(), `lstm-${stamp}`);
+    const before = (await page.locator('#sheet textarea').inputValue()).length;
+    await page.getByRole('button', { name: 'Continue', exact: true }).click();
+    await page.waitForFunction((before) => document.querySelector('#sheet textarea').value.length > before + 20, before);
+    await tab.click();
   }
   await begin(page, `gpt2-${stamp}`, 'gpt2', 180);
   await page.waitForFunction(() => /step/.test(document.querySelector('#runs .story').textContent), null, { timeout: 120000 });

@@ -3,7 +3,9 @@
 import { announce, byId, count, el } from './dom.js';
 import { follow, get, post, stopped } from './api.js';
 import { drawCurve } from './curve.js';
+import { load } from './models.js';
 import { trouble } from './trouble.js';
+import { writeWith } from './write.js';
 
 const BUDGETS = [[60, '1 minute'], [180, '3 minutes'], [600, '10 minutes'], [1800, '30 minutes'], [3600, '1 hour'], [14400, '4 hours']];
 const KINDS = [['lstm', 'LSTM'], ['gpt2', 'GPT-2'], ['ngram', 'n-gram']];
@@ -152,12 +154,19 @@ class RunView {
     while (this.samples.children.length > 6) this.samples.lastChild.remove();
   }
 
-  done({ run, reason, steps, elapsed_s, best_val_bits_per_char }) {
+  done({ run, model, reason, steps, elapsed_s, best_val_bits_per_char }) {
     const best = best_val_bits_per_char ? `; it needs ${best_val_bits_per_char.toFixed(2)} bits a character for the text it never saw` : '';
     this.say(reason === 'interrupted' ? 'stopped' : 'done', ` after ${count(steps)} steps and ${Math.round(elapsed_s)} s${best}`);
     this.links.replaceChildren(el('a', { href: `/api/train/${encodeURIComponent(this.run.id)}/report`, target: '_blank' }, 'Its report'));
     // A run that was stopped before its first validation has saved no model to write with.
-    if (best) this.facts.append(' To write with it, name it when the server is started: ', el('code', {}, `penwright serve ${run}`));
+    if (model) this.joined(model, run);
     announce('Training has ended');
+  }
+
+  /** The model can be chosen in the other parts from now on. */
+  joined(model, run) {
+    load().catch((error) => trouble(error.message));
+    this.links.append(el('button', { onclick: () => writeWith(model) }, 'Write with it'));
+    this.facts.append(' When the server is started again, name it: ', el('code', {}, `penwright serve ${run}`));
   }
 }

@@ -52,6 +52,15 @@ export function startWrite() {
   changed();
 }
 
+/** Opens the part with a model chosen. */
+export function writeWith(model) {
+  select.value = model;
+  select.dispatchEvent(new Event('input'));
+  select.dispatchEvent(new Event('change'));
+  byId('tab-write').click();
+  sheet.area.focus();
+}
+
 function shortcuts(event) {
   const control = event.ctrlKey || event.metaKey;
   if (control && event.key === 'Enter') goOn();

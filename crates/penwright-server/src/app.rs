@@ -14,7 +14,7 @@ use crate::train::Trainer;
 
 /// The engine, and what was asked for on the command line.
 pub(crate) struct App {
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) options: Options,
     pub(crate) requests: Requests,
     /// What trains, if it is allowed.
@@ -24,7 +24,8 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(engine: Engine, options: Options, stop: watch::Receiver<bool>) -> Self {
-        let trainer = options.training.clone().map(Trainer::new);
+        let engine = Arc::new(engine);
+        let trainer = options.training.clone().map(|folder| Trainer::new(folder, engine.clone(), options.precision));
         App { engine, options, requests: Requests::default(), trainer, stop }
     }
 
@@ -34,13 +35,13 @@ impl App {
     }
 
     /// The model of a name; without one, the first.
-    pub(crate) fn model(&self, name: Option<&str>) -> Result<&Arc<Model>, ApiError> {
+    pub(crate) fn model(&self, name: Option<&str>) -> Result<Arc<Model>, ApiError> {
         let models = self.engine.models();
         let found = match name {
             Some(name) => models.iter().find(|model| model.name == name),
             None => models.first(),
         };
-        found.ok_or_else(|| {
+        found.cloned().ok_or_else(|| {
             let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
             let asked: String = name.unwrap_or_default().chars().take(80).collect();
             let message = format!("there is no model {asked:?}; there are: {}", names.join(", "));

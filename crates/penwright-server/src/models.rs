@@ -48,19 +48,23 @@ impl Model {
                 let problem = format!("two runs are called {name}; name one of them otherwise, as in other={name}");
                 return Err(Error::Setting { name: "runs", problem });
             }
-            let streams = match streams {
-                Some(streams) => streams,
-                None => (share / run.model.clone().session(1)?.stream_bytes().max(1)).clamp(1, STREAMS) as usize,
-            };
-            let chat = match ChatFormat::of_model(&run.dir, &run.tokenizer) {
-                Some(format) => format,
-                None => ChatFormat::names("User", "Assistant")?,
-            };
-            let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-            let metrics = ModelMetrics::default();
-            models.push(Arc::new(Model { name, index, run, streams, chat, metrics, created }));
+            models.push(Arc::new(Model::new(name, run, index, streams, share)?));
         }
         Ok(models)
+    }
+
+    /// The model at place `index`, with so many streams, or as many as `share` bytes hold.
+    pub(crate) fn new(name: String, run: Run, index: usize, streams: Option<usize>, share: u64) -> Result<Self> {
+        let streams = match streams {
+            Some(streams) => streams,
+            None => (share / run.model.clone().session(1)?.stream_bytes().max(1)).clamp(1, STREAMS) as usize,
+        };
+        let chat = match ChatFormat::of_model(&run.dir, &run.tokenizer) {
+            Some(format) => format,
+            None => ChatFormat::names("User", "Assistant")?,
+        };
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        Ok(Model { name, index, run, streams, chat, metrics: ModelMetrics::default(), created })
     }
 
     /// Number of ids that both the model and its tokenizer know.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use penwright::model::DecodePrecision;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -36,6 +37,8 @@ pub struct Options {
     pub keys: Keys,
     /// The folder in which runs are trained when the page asks for it; without, none are.
     pub training: Option<PathBuf>,
+    /// How the weights of what is trained are stored to be written with.
+    pub precision: DecodePrecision,
     /// Origins whose pages may ask, such as `https://example.org`; `*` for all.
     pub cors_origins: Vec<String>,
 }
@@ -55,6 +58,7 @@ impl Default for Options {
             stop_timeout: Duration::from_secs(30),
             keys: Keys::default(),
             training: None,
+            precision: DecodePrecision::default(),
             cors_origins: Vec::new(),
         }
     }

@@ -50,7 +50,7 @@ impl Server {
         let addr = options.addr;
         let listener = TcpListener::bind(addr).map_err(|source| Error::Listen { addr, source })?;
         listener.set_nonblocking(true)?;
-        let engine = Engine::start(&models, options.queue, options.threads)?;
+        let engine = Engine::start(models, options.queue, options.streams, options.threads)?;
         let (stop, stopped) = watch::channel(false);
         let app = Arc::new(App::new(engine, options, stopped));
         Ok(Server { listener, app, stopper: Stopper(Arc::new(stop)) })

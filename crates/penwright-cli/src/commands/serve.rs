@@ -62,6 +62,7 @@ fn options(cli: &Cli, args: &Serve) -> Result<Options, Failure> {
         stop_timeout: time("stop-timeout", &args.stop_timeout)?,
         keys,
         training: args.allow_training.clone(),
+        precision: args.precision.into(),
         cors_origins: args.cors_origin.clone(),
     })
 }

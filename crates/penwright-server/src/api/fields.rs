@@ -63,7 +63,7 @@ impl Fields {
         if name.is_none() && app.engine.models().len() > 1 {
             return Err(ApiError::field("model", "several models are here; name one, as GET /v1/models does"));
         }
-        app.model(name.as_deref()).cloned()
+        app.model(name.as_deref())
     }
 
     pub(super) fn string(&mut self, name: &str) -> Result<Option<String>, ApiError> {

@@ -41,7 +41,7 @@ where
 {
     let (parts, body) = request.into_parts();
     let (fields, _) = read(&parts.headers, body, app.options.max_body, app.options.client_timeout).await?;
-    let model = app.model(fields.get("model").and_then(Value::as_str))?.clone();
+    let model = app.model(fields.get("model").and_then(Value::as_str))?;
     let request: Q = parsed(fields)?;
     let busy = || {
         let message = "somebody else is looking inside a model; try again in a moment";

@@ -5,22 +5,37 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
+use penwright::model::ModelKind;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::http::json as answer;
+use crate::models::Model;
 
 /// `GET /openapi.json`.
 pub(crate) async fn openapi(State(app): State<Arc<App>>) -> Response<Body> {
-    let names: Vec<&str> = app.engine.models().iter().map(|model| model.name.as_str()).collect();
-    answer(StatusCode::OK, &description(&names, app.options.max_tokens, !app.options.keys.is_empty()))
+    let models = app.engine.models();
+    let mut description = description(&models, app.options.max_tokens);
+    if app.trainer.is_some() {
+        let paths = training_paths().into_iter().map(|(path, methods)| (path.to_string(), methods));
+        if let Some(all) = description["paths"].as_object_mut() {
+            all.extend(paths);
+        }
+    }
+    if !app.options.keys.is_empty() {
+        description["components"] = json!({"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}});
+        description["security"] = json!([{"key": []}]);
+    }
+    answer(StatusCode::OK, &description)
 }
 
-fn description(models: &[&str], most: usize, keys: bool) -> Value {
+fn description(all: &[Arc<Model>], most: usize) -> Value {
+    let models: &[&str] = &all.iter().map(|model| model.name.as_str()).collect::<Vec<_>>();
     let model = models.first().copied().unwrap_or_default();
+    let of = |kind| all.iter().find(|model| model.run.model.kind() == kind).map_or(model, |model| &model.name);
     let about = "Writes with your models. Requests and answers are those of OpenAI's API, so that its clients work; errors \
         too: {\"error\": {\"message\", \"type\", \"param\", \"code\"}}.";
-    let mut description = json!({
+    json!({
         "openapi": "3.1.0",
         "info": {"title": "Penwright", "version": env!("CARGO_PKG_VERSION"), "description": about},
         "paths": {
@@ -53,16 +68,38 @@ fn description(models: &[&str], most: usize, keys: bool) -> Value {
                 "Each token of a text, the logarithm of its probability, and the likeliest in its place.",
                 judge_fields(models), &[], json!({"model": model, "text": "The door opened.", "top": 5}),
             )},
+            "/api/inside/lstm": {"post": operation(
+                "An LSTM's gates and cells as it reads a text, and the cells that follow its quotes, lines and the like.",
+                [inside_fields(models), lstm_fields()].concat(), &["text"],
+                json!({"model": of(ModelKind::Lstm), "text": "The door opened.", "follow": 3, "top": 5}),
+            )},
+            "/api/inside/gpt2": {"post": operation(
+                "Where each head of a GPT-2 looks in a text, and what each layer would say next.",
+                [inside_fields(models), gpt2_fields()].concat(), &["text"],
+                json!({"model": of(ModelKind::Gpt2), "text": "The door opened.", "layers": [0], "top": 5}),
+            )},
+            "/api/server": {"get": plain("The version, and whether training is allowed.")},
             "/health": {"get": plain("Whether the server is well.")},
             "/ready": {"get": plain("Whether it takes requests; 503 while it stops.")},
             "/metrics": {"get": plain("Counts and times for Prometheus.")},
         }
-    });
-    if keys {
-        description["components"] = json!({"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}});
-        description["security"] = json!([{"key": []}]);
-    }
-    description
+    })
+}
+
+/// What there is where training is allowed.
+fn training_paths() -> [(&'static str, Value); 4] {
+    let begin = operation(
+        "Trains a model on a text; it joins the others when it is done.",
+        training_fields(),
+        &["name", "kind", "budget_s", "text"],
+        json!({"name": "book", "kind": "lstm", "budget_s": 180, "text": "Once upon a time …"}),
+    );
+    [
+        ("/api/train", json!({"get": plain("The runs that were trained here."), "post": begin})),
+        ("/api/train/{id}/events", json!({"get": with_id(plain("What happens in a run, as server-sent events."))})),
+        ("/api/train/{id}/stop", json!({"post": with_id(plain("Ends a run; it keeps what it has."))})),
+        ("/api/train/{id}/report", json!({"get": with_id(plain("A run's report, a web page."))})),
+    ]
 }
 
 type Field = (&'static str, Value);
@@ -145,6 +182,41 @@ fn judge_fields(models: &[&str]) -> Vec<Field> {
         model_field(models),
         field("text", json!({"type": "string", "default": "", "description": "The text."})),
         field("top", number("integer", (0.0, 100.0), 10.into(), "How many tokens to tell in one place.")),
+    ]
+}
+
+/// As [`penwright::inside`] has them; a look at either kind of model.
+fn inside_fields(models: &[&str]) -> Vec<Field> {
+    vec![
+        model_field(models),
+        field("text", json!({"type": "string", "description": "The text that is read."})),
+        field("top", number("integer", (0.0, 100.0), 0.into(), "How many of the likeliest tokens to tell in one place.")),
+        field("beginning", flag("Takes as much of a long text as fits, instead of refusing it.")),
+    ]
+}
+
+fn numbers(about: &str) -> Value {
+    json!({"type": "array", "items": {"type": "integer", "minimum": 0}, "description": about})
+}
+
+fn lstm_fields() -> Vec<Field> {
+    vec![
+        field("layer", json!({"type": "integer", "minimum": 0, "description": "Which layer; without, the last."})),
+        field("cells", numbers("Which cells; without, all.")),
+        field("follow", number("integer", (0.0, 100.0), 0.into(), "How many cells to tell that follow each property.")),
+    ]
+}
+
+fn gpt2_fields() -> Vec<Field> {
+    vec![field("layers", numbers("Which blocks; without, all.")), field("heads", numbers("Which heads; without, all."))]
+}
+
+fn training_fields() -> Vec<Field> {
+    vec![
+        field("name", json!({"type": "string", "description": "The run's name: letters, digits, -, _ and ."})),
+        field("kind", one_of(&["ngram", "lstm", "gpt2"], "Which kind of model.")),
+        field("budget_s", number("integer", (10.0, 604_800.0), Value::Null, "How long it may train, in seconds.")),
+        field("text", json!({"type": "string", "description": "What is learned; the last tenth is held out."})),
     ]
 }
 

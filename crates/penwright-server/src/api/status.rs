@@ -52,5 +52,5 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
 
 /// `GET /metrics`.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
-    typed("text/plain; version=0.0.4; charset=utf-8", exposition::text(&app.requests, app.engine.models()))
+    typed("text/plain; version=0.0.4; charset=utf-8", exposition::text(&app.requests, &app.engine.models()))
 }

@@ -18,11 +18,13 @@ mod task;
 mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use penwright::generate::standing_by;
+use penwright::memory::free_memory;
+use penwright::run::Run;
 
 use crate::models::Model;
 use crate::{Error, Result};
@@ -45,6 +47,8 @@ struct Shared {
 
 struct State {
     queues: Vec<Queue>,
+    /// Models that have joined and that the computing thread has not seen.
+    joined: Vec<Worker>,
     /// Nothing more is taken nor computed.
     aborted: bool,
 }
@@ -52,7 +56,10 @@ struct State {
 /// The computing thread and the queues before it.
 pub(crate) struct Engine {
     shared: Arc<Shared>,
-    models: Vec<Arc<Model>>,
+    models: RwLock<Vec<Arc<Model>>>,
+    /// As [`Options`](crate::Options) has them.
+    queue: usize,
+    streams: Option<usize>,
     thread: Mutex<Option<JoinHandle<usize>>>,
 }
 
@@ -64,13 +71,19 @@ impl Shared {
 }
 
 impl Engine {
-    /// Starts the computing thread, with a pool of `threads` (0: all cores). At most `queue` tasks wait for each model.
+    /// Starts the computing thread, with a pool of `threads` (0: all cores). At most `queue` tasks wait for each model;
+    /// models that join get `streams`.
     ///
     /// # Errors
     /// When threads or the memory of a model's streams cannot be had.
-    pub(crate) fn start(models: &[Arc<Model>], queue: usize, threads: usize) -> Result<Self> {
+    pub(crate) fn start(
+        models: Vec<Arc<Model>>,
+        queue: usize,
+        streams: Option<usize>,
+        threads: usize,
+    ) -> Result<Self> {
         let queues = models.iter().map(|_| Queue::new(queue)).collect();
-        let state = Mutex::new(State { queues, aborted: false });
+        let state = Mutex::new(State { queues, joined: Vec::new(), aborted: false });
         let shared = Arc::new(Shared { state, bell: Condvar::new() });
         let named = |i: usize| format!("compute-{i}");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(named).build();
@@ -82,7 +95,27 @@ impl Engine {
             .name("engine".into())
             .spawn(move || pool.install(|| compute(workers, &theirs)))
             .map_err(|error| Error::Threads(error.to_string()))?;
-        Ok(Engine { shared, models: models.to_vec(), thread: Mutex::new(Some(thread)) })
+        Ok(Engine { shared, models: RwLock::new(models), queue, streams, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Adds a model while the others write.
+    ///
+    /// # Errors
+    /// When there is one of the name, or the memory for its streams cannot be had.
+    pub(crate) fn join(&self, name: &str, run: Run) -> Result<()> {
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        if models.iter().any(|model| model.name == name) {
+            let problem = format!("there is a model called {name} already; choose another name");
+            return Err(Error::Setting { name: "runs", problem });
+        }
+        let (index, share) = (models.len(), free_memory() / 4);
+        let model = Arc::new(Model::new(name.to_string(), run, index, self.streams, share)?);
+        let worker = Worker::new(model.clone())?;
+        let mut state = self.shared.lock();
+        state.queues.push(Queue::new(self.queue));
+        state.joined.push(worker);
+        models.push(model);
+        Ok(())
     }
 
     /// Queues a task for a model.
@@ -120,9 +153,9 @@ impl Engine {
         thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// The models, in the order in which they were named.
-    pub(crate) fn models(&self) -> &[Arc<Model>] {
-        &self.models
+    /// The models, in the order in which they were named or have joined.
+    pub(crate) fn models(&self) -> Vec<Arc<Model>> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -158,9 +191,15 @@ fn compute(mut workers: Vec<Worker>, shared: &Shared) -> usize {
 }
 
 /// Turns, until nobody has work for a while.
-fn work(workers: &mut [Worker], shared: &Shared) {
+fn work(workers: &mut Vec<Worker>, shared: &Shared) {
     let mut idle = Instant::now();
-    while !shared.lock().aborted {
+    loop {
+        let mut state = shared.lock();
+        if state.aborted {
+            return;
+        }
+        workers.append(&mut state.joined);
+        drop(state);
         for worker in &mut *workers {
             let turn = catch_unwind(AssertUnwindSafe(|| turn(worker, shared)));
             match turn {

@@ -2,26 +2,45 @@
 
 mod run;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use penwright::model::ModelKind;
+use penwright::model::{DecodePrecision, ModelKind};
+use penwright::run::Run as OpenRun;
 
+use crate::engine::Engine;
 use crate::http::ApiError;
 pub(crate) use run::{Following, Run};
+
+/// Where trained models join the others.
+#[derive(Clone)]
+struct Place {
+    engine: Arc<Engine>,
+    precision: DecodePrecision,
+}
+
+impl Place {
+    /// # Errors
+    /// When the run cannot be opened: stopped before it was first validated, it has saved no model. Or when it does not
+    /// fit beside the others.
+    fn take_in(&self, name: &str, dir: &Path) -> crate::Result<()> {
+        self.engine.join(name, OpenRun::open_to_write(dir, self.precision)?)
+    }
+}
 
 /// Where runs are trained, and those since the server began.
 pub(crate) struct Trainer {
     folder: PathBuf,
+    place: Place,
     runs: Mutex<Vec<Arc<Run>>>,
 }
 
 impl Trainer {
     /// With run directories in `folder`.
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Trainer { folder, runs: Mutex::default() }
+    pub(crate) fn new(folder: PathBuf, engine: Arc<Engine>, precision: DecodePrecision) -> Self {
+        Trainer { folder, place: Place { engine, precision }, runs: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Run>>> {
@@ -36,7 +55,7 @@ impl Trainer {
     /// Begins a run in the folder `name`, which the caller has found to be nothing but a name.
     ///
     /// # Errors
-    /// When another is going on, there is one of the name, or no thread can be had.
+    /// When another is going on, there is a run or a model of the name, or no thread can be had.
     pub(crate) fn begin(
         &self,
         name: &str,
@@ -50,11 +69,14 @@ impl Trainer {
             return Err(conflict("another run is being trained; stop it, or wait for its end".into()));
         }
         let out = self.folder.join(name);
+        if self.place.engine.models().iter().any(|model| model.name == name) {
+            return Err(conflict(format!("there is a model called {name} already; choose another name")));
+        }
         if out.exists() {
             return Err(conflict(format!("there is a run called {name} already; choose another name")));
         }
         let run = Arc::new(Run::new(name, kind, out));
-        run.start(text, budget)?;
+        run.start(text, budget, self.place.clone())?;
         runs.push(run.clone());
         Ok(run)
     }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::http::{ApiError, Events};
+use super::Place;
 use crate::random::random;
 
 /// The name of the text in a run's folder.
@@ -121,11 +122,11 @@ impl Run {
     ///
     /// # Errors
     /// When the thread cannot be had.
-    pub(super) fn start(self: &Arc<Self>, text: String, budget: Duration) -> Result<(), ApiError> {
+    pub(super) fn start(self: &Arc<Self>, text: String, budget: Duration, place: Place) -> Result<(), ApiError> {
         let run = self.clone();
         let train = move || {
             // A panic must not leave a run that seems to go on for ever.
-            let work = std::panic::AssertUnwindSafe(|| run.train(&text, budget));
+            let work = std::panic::AssertUnwindSafe(|| run.train(&text, budget, &place));
             let message = match std::panic::catch_unwind(work) {
                 Ok(Ok((end, state))) => return run.tell(end, state),
                 Ok(Err(error)) => error.to_string(),
@@ -142,7 +143,7 @@ impl Run {
     }
 
     /// Trains; the last event, and the state that the run is in then.
-    fn train(&self, text: &str, budget: Duration) -> penwright::Result<(Value, State)> {
+    fn train(&self, text: &str, budget: Duration, place: &Place) -> penwright::Result<(Value, State)> {
         std::fs::create_dir_all(&self.out).map_err(Error::io("create", &self.out))?;
         let path = self.out.join(TEXT);
         files::write(&path, text.as_bytes())?;
@@ -164,6 +165,8 @@ impl Run {
         let recorded = recorder.finish(&outcome);
         let outcome = outcome?;
         recorded?;
+        // The name by which it can be asked from now on.
+        end["model"] = place.take_in(&self.name, &self.out).map_or(Value::Null, |()| json!(self.name));
         Ok((end, if outcome == Outcome::Interrupted { State::Stopped } else { State::Done }))
     }
 

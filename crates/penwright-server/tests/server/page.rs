@@ -66,6 +66,14 @@ fn a_run_is_trained_watched_and_reported() {
     assert!(kinds[0] == "preparing" && kinds.contains(&"plan") && kinds.last() == Some(&"done"), "{kinds:?}");
     // Whoever comes later is told the same.
     assert_eq!(server.get(&format!("/api/train/{id}/events")).events(), events);
+    // The model has joined the others.
+    assert_eq!(events.last().unwrap()["model"], "book");
+    let models = server.get("/v1/models").ok();
+    assert_eq!(models["data"].as_array().unwrap().last().unwrap()["id"], "book");
+    let ask = json!({"model": "book", "prompt": "the old", "max_tokens": 20, "temperature": 0});
+    let text = server.post("/v1/completions", &ask).ok()["choices"][0]["text"].clone();
+    assert!(TEXT.repeat(2).contains(text.as_str().unwrap()), "{text}");
+    assert!(server.get("/openapi.json").ok()["paths"]["/api/train"]["post"].is_object());
     let list = server.get("/api/train").ok();
     assert_eq!((&list["runs"][0]["name"], &list["runs"][0]["state"]), (&json!("book"), &json!("done")));
     let report = server.get(&format!("/api/train/{id}/report"));

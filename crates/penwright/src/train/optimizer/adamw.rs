@@ -41,8 +41,8 @@ impl AdamW {
     pub fn with_betas(params: &Params, betas: (f32, f32)) -> Self {
         let mut all = Self::of(params, |_| true);
         all.places.iter_mut().for_each(|place| place.at = place.range.start);
-        let zeros = vec![0.0; params.data.len()];
-        AdamW { first: zeros.clone(), second: zeros, whole: true, betas, ..all }
+        let len = params.data.len();
+        AdamW { first: vec![0.0; len], second: vec![0.0; len], whole: true, betas, ..all }
     }
 
     /// Of some tensors only, with moments for no others.
@@ -55,8 +55,8 @@ impl AdamW {
             places.push(Place { range: tensor.range.clone(), at: end, decays: tensor.decays() });
             end += tensor.range.len();
         }
-        let zeros = vec![0.0; end];
-        AdamW { first: zeros.clone(), second: zeros, places, whole: false, betas: (BETA1, BETA2), step: 0 }
+        let (first, second) = (vec![0.0; end], vec![0.0; end]);
+        AdamW { first, second, places, whole: false, betas: (BETA1, BETA2), step: 0 }
     }
 
     /// `p -= lr (m̂ / (√v̂ + ε) + λ p)`, the decay λ on matrices only; the gradient is multiplied by `scale`
@@ -80,7 +80,9 @@ impl AdamW {
                 let from = places.partition_point(|place| place.range.end <= start);
                 for place in places[from..].iter().take_while(|place| place.range.start < end) {
                     let at = place.range.start.max(start) - start..place.range.end.min(end) - start;
-                    adamw(&mut p[at.clone()], &g[at.clone()], &mut m[at.clone()], &mut v[at], step, keep(place));
+                    let (p, g, m, v) = (&mut p[at.clone()], &g[at.clone()], &mut m[at.clone()], &mut v[at]);
+                    begin(self.step, m, v);
+                    adamw(p, g, m, v, step, keep(place));
                 }
             });
         });
@@ -97,8 +99,20 @@ impl AdamW {
                 chunks_mut(&mut self.first[moments.clone()], TASK),
                 chunks_mut(&mut self.second[moments], TASK),
             );
-            each(parts, |_, (p, g, m, v)| adamw(p, g, m, v, step, keep));
+            each(parts, |_, (p, g, m, v)| {
+                begin(self.step, m, v);
+                adamw(p, g, m, v, step, keep);
+            });
         }
+    }
+}
+
+/// Before the first step, writes the zeros that the moments are: memory that is read before it is written costs the
+/// system two faults a page, of which the second interrupts all cores.
+fn begin(step: i32, first: &mut [f32], second: &mut [f32]) {
+    if step == 1 {
+        first.fill(0.0);
+        second.fill(0.0);
     }
 }
 
