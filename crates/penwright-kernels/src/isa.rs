@@ -109,6 +109,19 @@ pub(crate) fn with_each(mut f: impl FnMut(Isa)) {
 /// Whether the plain path multiplies and adds in one instruction.
 pub(crate) const PLAIN_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
+/// Asks for values that will be read soon: a hint, where the processor takes one.
+#[inline(always)]
+pub(crate) fn fetch<S>(values: &[S]) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..size_of_val(values)).step_by(64) {
+        use std::arch::x86_64::*;
+        // SAFETY: a hint, whatever the address is.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(at)) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// Defines a function whose body is compiled once for each instruction set; the caller gets the one in use.
 ///
 /// The body is an inlined function `body::<FMA>` of safe code without branches on the instruction set; `FMA` says

@@ -1,7 +1,7 @@
 //! Attention of rows of one head over the keys and values of a text.
 
 use crate::bf16::Element;
-use crate::isa::dispatched;
+use crate::isa::{dispatched, fetch};
 use crate::math::{exp_by, fma};
 
 /// Positions whose keys lie side by side.
@@ -69,7 +69,12 @@ fn tile<T: Element, const FMA: bool, const R: usize>(
     let (most, room) = (positions + R - 1, (positions + R - 1).next_multiple_of(SIDE));
     let (keys, values) = (&keys[..room * d], &values[..most * d]);
     let scores = &mut scores[..R * room];
-    for (block, keys) in keys.chunks_exact(SIDE * d).enumerate() {
+    for (block, (keys, values)) in keys.chunks_exact(SIDE * d).zip(values.chunks(SIDE * d)).enumerate() {
+        // Of many texts, each with a row, values come from memory, and each head has too few for the processor to see
+        // where it goes on.
+        if R == 1 {
+            fetch(values);
+        }
         for (row, products) in products::<T, FMA, R>(q, keys, d, scale).into_iter().enumerate() {
             scores[row * room + block * SIDE..][..SIDE].copy_from_slice(&products);
         }

@@ -24,6 +24,7 @@ mod integer;
 mod pack;
 mod pages;
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use attend::{ATTEND_ROWS, attend, key_at};
@@ -40,10 +41,16 @@ const SCALES: usize = 2 * LANES;
 /// Rows that one pass over a group takes at most: what the registers hold.
 const FLOAT_ROWS: usize = 12;
 const INTEGER_ROWS: usize = 6;
-/// Passes over a group up to which reading it from memory takes longer than they do.
-const FEW_PASSES: usize = 8;
+/// Passes that follow each other over a group while it is in the first cache.
+const PASSES: usize = 8;
+/// Bytes of a group that the first cache holds beside the rows of a few passes.
+const FIRST_CACHE: usize = 32 << 10;
 /// Sums of a task that wait to be finished.
 const SUMS: usize = 96 * LANES;
+thread_local! {
+    /// Memory for [`SUMS`].
+    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
 /// Bytes of a matrix that one task reads, at least and at most.
 const TASK: [usize; 2] = [48 << 10, 512 << 10];
 
@@ -227,42 +234,41 @@ impl Weights {
         let data = &self.pages.bytes()[begin..begin + shape.bytes()];
         let tile = shape.format.tile(rows);
         let passes = rows.div_ceil(tile);
-        let few = passes <= FEW_PASSES;
-        let at_once = if few { rows } else { tile };
+        // A group that the first cache does not hold is streamed for each pass, whose rows stay there.
+        let at_once = if passes > PASSES && bytes > FIRST_CACHE { 1 } else { PASSES.min(passes) };
         let task = match passes {
             1 => (shape.bytes() / TASKS).clamp(TASK[0], TASK[1]),
             _ => 4 * TASK[0],
         };
-        let task = (task / bytes).clamp(1, SUMS / (LANES * at_once));
+        let task = (task / bytes).clamp(1, SUMS / (LANES * tile * at_once));
         let cut = Cut { rows, cols: shape.outputs, block_rows: rows, groups: 1, block_cols: task * LANES };
         each(blocks_mut(y, cut), |i, mut y| {
             let groups = &data[i * task * bytes..((i + 1) * task * bytes).min(data.len())];
             let (first, stride) = (i * task * LANES, groups.len() / bytes * LANES);
-            let mut sums = [0.0; SUMS];
+            // Written before they are read: zeros at every task would cost as much as some of its sums.
+            let mut memory = KEPT.take();
+            memory.resize(SUMS, 0.0);
+            let sums = &mut memory[..];
             let mut finished = |sums: &mut [f32], rows: std::ops::Range<usize>| {
                 for (row, sums) in rows.zip(sums.chunks_exact_mut(stride)) {
                     let [y] = y.row(row);
                     finish(row, first, &mut sums[..y.len()], y);
                 }
             };
-            if few {
-                // The first pass over a group reads it; meanwhile, and in the other passes, the next one is fetched.
+            // The first pass over a group reads it from memory; meanwhile, and in the passes that follow at once, the next one
+            // is fetched. Later it comes from the second cache.
+            for begin in (0..passes).step_by(at_once) {
+                let end = passes.min(begin + at_once);
                 for (n, group) in groups.chunks_exact(bytes).enumerate() {
-                    for pass in 0..passes {
-                        let sums = &mut sums[pass * tile * stride + n * LANES..];
-                        tile_sums(shape, group, x, pass, (sums, stride), Some((pass, passes)));
+                    for pass in begin..end {
+                        let sums = &mut sums[(pass - begin) * tile * stride + n * LANES..];
+                        let fetch = (begin == 0).then_some((pass, end));
+                        tile_sums(shape, group, x, pass, (sums, stride), fetch);
                     }
                 }
-                finished(&mut sums, 0..rows);
-                return;
+                finished(sums, begin * tile..rows.min(end * tile));
             }
-            // The groups of the task stay in the second cache, the rows of the pass in the first.
-            for pass in 0..passes {
-                for (n, group) in groups.chunks_exact(bytes).enumerate() {
-                    tile_sums(shape, group, x, pass, (&mut sums[n * LANES..], stride), None);
-                }
-                finished(&mut sums, pass * tile..rows.min((pass + 1) * tile));
-            }
+            KEPT.set(memory);
         });
     }
 }

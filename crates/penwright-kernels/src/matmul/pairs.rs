@@ -30,22 +30,10 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use crate::bf16::{Bf16, Element};
-    use crate::isa::{Isa, isa};
+    use crate::isa::{Isa, fetch, isa};
     use crate::matmul::matrix::Matrix;
     use crate::matmul::pack::Packable;
     use crate::parts::BlockMut;
-
-    /// Bytes of a line of the cache.
-    const LINE: usize = 64;
-
-    /// Asks for values that will be read soon.
-    #[inline(always)]
-    fn fetch<S>(values: &[S]) {
-        for at in (0..size_of_val(values)).step_by(LINE) {
-            // SAFETY: a hint, whatever the address is.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(at)) }
-        }
-    }
 
     /// How many rows ahead are fetched: parts of rows are too short for the processor to see where it goes on.
     const ROWS_AHEAD: usize = 8;

@@ -31,6 +31,20 @@ fn log_softmax_body<const FMA: bool>(row: &mut [f32]) {
 }
 
 dispatched! {
+    /// `to = exp(max((x − best) / temperature, −87))` of log-probabilities, of which `best` is the greatest: below that no
+    /// weight is left. As far as both reach.
+    pub fn temper(x: &[f32], best: f32, temperature: f32, to: &mut [f32]) = temper_body;
+}
+
+#[inline(always)]
+fn temper_body<const FMA: bool>(x: &[f32], best: f32, temperature: f32, to: &mut [f32]) {
+    for (to, x) in to.iter_mut().zip(x) {
+        let x = (x - best) / temperature;
+        *to = exp_by::<FMA>(if x > -87.0 { x } else { -87.0 });
+    }
+}
+
+dispatched! {
     /// Of rows of logits, as many as targets, the gradient `(softmax − onehot) · scale` to rows of `d`, which may be
     /// longer and are filled up with zeros; returns the sum of `−ln softmax[target]` in nats. The logits are used up.
     pub fn cross_entropy<E: Element>(rows: &mut [f32], targets: &[u32], scale: f32, d: &mut [E]) -> f64

@@ -13,7 +13,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use penwright_kernels::exp;
+use penwright_kernels::temper;
 
 use crate::layers::random;
 use crate::{Error, Result};
@@ -89,6 +89,11 @@ impl Sampling {
         Ok(())
     }
 
+    /// Whether every token that is not forbidden may be drawn.
+    fn keeps_all(&self) -> bool {
+        self.top_k == 0 && self.top_p >= 1.0 && self.min_p <= 0.0 && self.typical >= 1.0
+    }
+
     /// Whether no log-probability is changed and no token forbidden before the temperature.
     fn is_plain(&self) -> bool {
         let penalties = [self.presence_penalty, self.frequency_penalty];
@@ -116,8 +121,9 @@ struct Candidate {
 #[derive(Clone)]
 pub(crate) struct Sampler {
     sampling: Sampling,
-    /// Whether an id may be generated at all.
+    /// Whether an id may be generated at all, and those that may not.
     allowed: Arc<[bool]>,
+    suppressed: Arc<[u32]>,
 }
 
 /// The memory that choosing takes; it may serve one text after another, of any sampler.
@@ -130,6 +136,9 @@ pub struct Scratch {
     counts: Vec<u32>,
     banned: Vec<u32>,
     candidates: Vec<Candidate>,
+    scores: Vec<f32>,
+    weights: Vec<f32>,
+    sums: Vec<f64>,
 }
 
 impl Sampler {
@@ -141,7 +150,8 @@ impl Sampler {
                 *allowed = false;
             }
         }
-        Sampler { sampling: sampling.clone(), allowed: allowed.into() }
+        let suppressed = (0..).zip(&allowed).filter(|(_, allowed)| !**allowed).map(|(id, _)| id).collect();
+        Sampler { sampling: sampling.clone(), allowed: allowed.into(), suppressed }
     }
 
     /// The tokens that may follow `history`, by id, with their log-probabilities after the first three stages; the last
@@ -202,10 +212,16 @@ impl Sampler {
         sample: u64,
         n: u64,
     ) -> Option<u32> {
-        if self.sampling.temperature == 0.0 && self.sampling.is_plain() {
-            let best = likeliest(&log_probs[..self.allowed.len().min(log_probs.len())]);
-            if best.is_some_and(|id| self.allowed[id as usize]) {
-                return best;
+        let log_probs = &log_probs[..self.allowed.len().min(log_probs.len())];
+        if self.sampling.is_plain()
+            && let Some(best) = likeliest(log_probs).filter(|&id| self.allowed[id as usize])
+        {
+            if self.sampling.temperature == 0.0 {
+                return Some(best);
+            }
+            if self.sampling.keeps_all() {
+                let point = uniform(self.sampling.seed, sample, n);
+                return Some(self.draw(scratch, log_probs, log_probs[best as usize], point));
             }
         }
         self.prepare(scratch, log_probs, history, n as usize);
@@ -224,6 +240,46 @@ impl Sampler {
         });
         drawn.or(candidates.last()).map(|c| c.id)
     }
+}
+
+impl Sampler {
+    /// Draws from all tokens, without a list of candidates; `point` is in [0, 1). The weights are summed a part at a time.
+    fn draw(&self, scratch: &mut Scratch, log_probs: &[f32], best: f32, point: f64) -> u32 {
+        const PART: usize = 64;
+        let Scratch { weights, sums, .. } = scratch;
+        weights.resize(log_probs.len(), 0.0);
+        temper(log_probs, best, self.sampling.temperature, weights);
+        for &id in &*self.suppressed {
+            if let Some(weight) = weights.get_mut(id as usize) {
+                *weight = 0.0;
+            }
+        }
+        sums.clear();
+        sums.extend(weights.chunks(PART).map(sum));
+        let point = point * sums.iter().sum::<f64>();
+        let (mut part, mut before) = (0, 0.0);
+        // Of what rounding leaves over, the last token that has a weight.
+        let last = weights.iter().rposition(|&weight| weight > 0.0).unwrap_or_default();
+        while part < last / PART && before + sums[part] <= point {
+            before += sums[part];
+            part += 1;
+        }
+        let first = part * PART;
+        let within = weights[first..=last].iter().position(|&weight| {
+            before += f64::from(weight);
+            point < before
+        });
+        within.map_or(last, |at| first + at) as u32
+    }
+}
+
+/// The sum in eight interleaved parts.
+fn sum(weights: &[f32]) -> f64 {
+    let mut sums = [0.0f64; 8];
+    for weights in weights.chunks(8) {
+        sums.iter_mut().zip(weights).for_each(|(sum, &weight)| *sum += f64::from(weight));
+    }
+    sums.iter().sum()
 }
 
 impl Scratch {
@@ -268,10 +324,14 @@ impl Scratch {
     /// Stages 4 to 8: leaves the candidates that may be drawn, by id.
     fn filter(&mut self, sampling: &Sampling, best: f32) {
         let &Sampling { temperature, top_k, top_p, min_p, typical, .. } = sampling;
-        let all = &mut self.candidates;
-        for c in all.iter_mut() {
+        let Scratch { candidates: all, scores, weights, .. } = self;
+        scores.clear();
+        scores.extend(all.iter().map(|c| c.score));
+        weights.resize(all.len().max(weights.len()), 0.0);
+        temper(scores, best, temperature, weights);
+        for (c, &weight) in all.iter_mut().zip(&*weights) {
             c.score = ((c.score - best) / temperature).max(-87.0); // below that, no weight is left
-            c.weight = exp(c.score);
+            c.weight = weight;
         }
         if top_k > 0 && top_k < all.len() {
             all.select_nth_unstable_by(top_k - 1, likelier);

@@ -130,13 +130,18 @@ impl<T: Element> Gpt2Session<T> {
     /// Computes the rows and hands each stream its log-probabilities.
     fn run(&mut self) {
         let Gpt2Session { decoder, streams, rows, buffers, .. } = self;
-        team(|| decoder.decode(streams, rows, buffers));
-        let vocab = decoder.model.config.vocab;
-        let mut predicting = rows.iter().filter(|row| row.predicts).peekable();
-        let mut logits = buffers.logits.chunks_exact_mut(vocab);
-        while let (Some(row), Some(logits)) = (predicting.next(), logits.next()) {
-            streams[row.place].log_probs.copy_from_slice(logits);
-        }
+        team(|| {
+            decoder.decode(streams, rows, buffers);
+            let (rows, logits) = (&*rows, &buffers.logits);
+            each(chunks_mut(streams, 1), |place, stream| {
+                let mut predicting = rows.iter().filter(|row| row.predicts);
+                if let Some(n) = predicting.position(|row| row.place == place) {
+                    let log_probs = &mut stream[0].log_probs;
+                    let vocab = log_probs.len();
+                    log_probs.copy_from_slice(&logits[n * vocab..][..vocab]);
+                }
+            });
+        });
         rows.clear();
     }
 

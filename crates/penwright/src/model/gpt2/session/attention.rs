@@ -1,11 +1,16 @@
 //! Attention of single rows, each over its own cache up to its position.
 
+use std::iter::Peekable;
+
 use penwright_kernels::decode::{ATTEND_ROWS, attend};
-use penwright_kernels::{Cut, Element, blocks_mut, chunks_mut, each};
+use penwright_kernels::{BlockMut, Cut, Element, blocks_mut, chunks_mut, each};
 
 use super::cache::store;
 use super::{Row, Stream};
 use crate::model::Gpt2Config;
+
+/// Rows of a task where rows of several texts come together: of a prompt that is read beside them, two tiles.
+const ROWS: usize = 2 * ATTEND_ROWS;
 
 /// What a layer's attention needs to know.
 pub(super) struct Heads {
@@ -48,6 +53,11 @@ impl Heads {
         }
     }
 
+    /// Working memory of a task: scores, queries and results of a tile.
+    fn working(&self) -> usize {
+        ATTEND_ROWS * (self.positions + 2 * self.head_width)
+    }
+
     /// Rows of one text: a task is a head.
     fn by_heads<T: Element>(
         &self,
@@ -58,7 +68,7 @@ impl Heads {
         scores: &mut Vec<f32>,
     ) {
         let (n, d) = (rows.len(), self.head_width);
-        let working = ATTEND_ROWS * (self.positions + 2 * d);
+        let working = self.working();
         scores.resize(scores.len().max(self.heads * working), 0.0);
         let (main_keys, main_values) = stream.main.layer_mut(self.layer);
         let (shadow_keys, shadow_values) = stream.shadow.layer_mut(self.layer);
@@ -72,38 +82,52 @@ impl Heads {
             blocks_mut(attended, cut),
         );
         each(parts, |head, (main_keys, main_values, shadow_keys, shadow_values, scores, mut attended)| {
-            let (scores, tile) = scores.split_at_mut(ATTEND_ROWS * self.positions);
-            let (queries, out) = tile.split_at_mut(ATTEND_ROWS * d);
             for shadow in [false, true] {
                 let (keys, values) = match shadow {
                     false => (&mut *main_keys, &mut *main_values),
                     true => (&mut *shadow_keys, &mut *shadow_values),
                 };
                 let mut mine = (0..n).filter(|&i| rows[i].shadow == shadow).peekable();
-                // Rows of one cache follow each other; a tile of them goes over its keys and values together.
-                while let Some(first) = mine.peek().map(|&i| rows[i].position + 1) {
-                    let (mut tile, mut size) = ([0; ATTEND_ROWS], 0);
-                    for (i, at) in mine.by_ref().zip(&mut tile) {
-                        let [query, key, value] = [0, 1, 2].map(|which| self.part(qkv, i, which, head));
+                while let Some(tile) = Tile::next(&mut mine, rows) {
+                    for &i in tile.rows() {
+                        let [key, value] = [1, 2].map(|which| self.part(qkv, i, which, head));
                         store((keys, values), rows[i].position, key, value);
-                        queries[size * d..][..d].copy_from_slice(query);
-                        (*at, size) = (i, size + 1);
-                        if size == ATTEND_ROWS {
-                            break;
-                        }
                     }
-                    let (queries, out) = (&queries[..size * d], &mut out[..size * d]);
-                    attend(queries, (keys, values), d, first, self.scale, scores, out);
-                    for (&i, out) in tile.iter().zip(out.chunks_exact(d)) {
-                        let [row] = attended.row(i);
-                        row.copy_from_slice(out);
-                    }
+                    self.attend_tile(&tile, rows, head, qkv, (keys, values), scores, &mut attended, 0);
                 }
             }
         });
     }
 
-    /// Rows of several texts: what they add is stored text by text, then a task is a head of a row.
+    /// Rows of one cache that follow each other go over its keys and values together. `attended` begins at row `first`.
+    #[expect(clippy::too_many_arguments)]
+    fn attend_tile<T: Element>(
+        &self,
+        tile: &Tile,
+        rows: &[Row],
+        head: usize,
+        qkv: &[f32],
+        kept: (&[T], &[T]),
+        working: &mut [f32],
+        attended: &mut BlockMut<'_>,
+        first: usize,
+    ) {
+        let (d, size) = (self.head_width, tile.rows().len());
+        let (scores, own) = working.split_at_mut(ATTEND_ROWS * self.positions);
+        let (queries, out) = own.split_at_mut(ATTEND_ROWS * d);
+        let (queries, out) = (&mut queries[..size * d], &mut out[..size * d]);
+        for (&i, query) in tile.rows().iter().zip(queries.chunks_exact_mut(d)) {
+            query.copy_from_slice(self.part(qkv, i, 0, head));
+        }
+        let positions = rows[tile.rows[0]].position + 1;
+        attend(queries, kept, d, positions, self.scale, scores, out);
+        for (&i, out) in tile.rows().iter().zip(out.chunks_exact(d)) {
+            let [row] = attended.row(i - first);
+            row.copy_from_slice(out);
+        }
+    }
+
+    /// Rows of several texts: what they add is stored text by text, then a task is a head of some rows.
     fn by_rows<T: Element>(
         &self,
         streams: &mut [Stream<T>],
@@ -112,8 +136,7 @@ impl Heads {
         attended: &mut [f32],
         scores: &mut Vec<f32>,
     ) {
-        let d = self.head_width;
-        scores.resize(scores.len().max(rows.len() * self.heads * self.positions), 0.0);
+        let (n, d) = (rows.len(), self.head_width);
         each(chunks_mut(streams, 1), |place, stream| {
             for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.place == place) {
                 let cache = if row.shadow { &mut stream[0].shadow } else { &mut stream[0].main };
@@ -124,14 +147,47 @@ impl Heads {
                 }
             }
         });
-        let streams = &*streams;
-        each((chunks_mut(attended, d), chunks_mut(scores, self.positions)), |i, (out, scores)| {
-            let (row, head) = (&rows[i / self.heads], i % self.heads);
-            let cache = if row.shadow { &streams[row.place].shadow } else { &streams[row.place].main };
-            let (keys, values) = cache.layer(self.layer);
-            let (keys, values) = (&keys[head * self.head..], &values[head * self.head..]);
-            let query = self.part(qkv, i / self.heads, 0, head);
-            attend(query, (keys, values), d, row.position + 1, self.scale, scores, out);
+        let (streams, working) = (&*streams, self.working());
+        scores.resize(scores.len().max(n.div_ceil(ROWS) * self.heads * working), 0.0);
+        let cut = Cut { rows: n, cols: self.heads * d, block_rows: ROWS, groups: 1, block_cols: d };
+        each((blocks_mut(attended, cut), chunks_mut(scores, working)), |task, (mut attended, scores)| {
+            let (first, head) = (task / self.heads * ROWS, task % self.heads);
+            for shadow in [false, true] {
+                let mut mine = (first..n.min(first + ROWS)).filter(|&i| rows[i].shadow == shadow).peekable();
+                while let Some(tile) = Tile::next(&mut mine, rows) {
+                    let stream = &streams[rows[tile.rows[0]].place];
+                    let cache = if shadow { &stream.shadow } else { &stream.main };
+                    let (keys, values) = cache.layer(self.layer);
+                    let kept = (&keys[head * self.head..], &values[head * self.head..]);
+                    self.attend_tile(&tile, rows, head, qkv, kept, scores, &mut attended, first);
+                }
+            }
         });
+    }
+}
+
+/// Rows of one cache whose positions follow each other.
+struct Tile {
+    rows: [usize; ATTEND_ROWS],
+    size: usize,
+}
+
+impl Tile {
+    /// Takes the next of some rows, as many as go together.
+    fn next(mine: &mut Peekable<impl Iterator<Item = usize>>, rows: &[Row]) -> Option<Self> {
+        let mut tile = Tile { rows: [mine.next()?; ATTEND_ROWS], size: 1 };
+        let first = &rows[tile.rows[0]];
+        let follows = |row: &Row, n: usize| row.place == first.place && row.position == first.position + n;
+        while tile.size < ATTEND_ROWS
+            && let Some(i) = mine.next_if(|&i| follows(&rows[i], tile.size))
+        {
+            tile.rows[tile.size] = i;
+            tile.size += 1;
+        }
+        Some(tile)
+    }
+
+    fn rows(&self) -> &[usize] {
+        &self.rows[..self.size]
     }
 }
