@@ -46,6 +46,9 @@ async function open(width, height, colorScheme) {
   });
   await page.goto(address);
   if (process.env.KEY) {
+    await page.locator('#key-field').fill(`not ${process.env.KEY}`);
+    await page.getByRole('button', { name: 'Use it' }).click();
+    await page.waitForFunction(() => !document.querySelector('#key-wrong').hidden);
     await page.locator('#key-field').fill(process.env.KEY);
     await page.getByRole('button', { name: 'Use it' }).click();
   }

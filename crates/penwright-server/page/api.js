@@ -24,6 +24,8 @@ function askForKey() {
   asking ??= new Promise((done) => {
     const [dialog, field] = [byId('key-dialog'), byId('key-field')];
     field.value = '';
+    // Whoever is asked although there is a key gave a wrong one.
+    byId('key-wrong').hidden = key === null;
     dialog.returnValue = 'cancel';
     dialog.addEventListener(
       'close',

@@ -158,7 +158,7 @@ class RunView {
     const best = best_val_bits_per_char ? `; it needs ${best_val_bits_per_char.toFixed(2)} bits a character for the text it never saw` : '';
     this.say(reason === 'interrupted' ? 'stopped' : 'done', ` after ${count(steps)} steps and ${Math.round(elapsed_s)} s${best}`);
     this.links.replaceChildren(el('a', { href: `/api/train/${encodeURIComponent(this.run.id)}/report`, target: '_blank' }, 'Its report'));
-    // A run that was stopped before its first validation has saved no model to write with.
+    // A model that has no place beside the others is none to write with.
     if (model) this.joined(model, run);
     announce('Training has ended');
   }

@@ -190,7 +190,10 @@ fn inside_fields(models: &[&str]) -> Vec<Field> {
     vec![
         model_field(models),
         field("text", json!({"type": "string", "description": "The text that is read."})),
-        field("top", number("integer", (0.0, 100.0), 0.into(), "How many of the likeliest tokens to tell in one place.")),
+        field(
+            "top",
+            number("integer", (0.0, 100.0), 0.into(), "How many of the likeliest tokens to tell in one place."),
+        ),
         field("beginning", flag("Takes as much of a long text as fits, instead of refusing it.")),
     ]
 }

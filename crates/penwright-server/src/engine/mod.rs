@@ -76,12 +76,7 @@ impl Engine {
     ///
     /// # Errors
     /// When threads or the memory of a model's streams cannot be had.
-    pub(crate) fn start(
-        models: Vec<Arc<Model>>,
-        queue: usize,
-        streams: Option<usize>,
-        threads: usize,
-    ) -> Result<Self> {
+    pub(crate) fn start(models: Vec<Arc<Model>>, queue: usize, streams: Option<usize>, threads: usize) -> Result<Self> {
         let queues = models.iter().map(|_| Queue::new(queue)).collect();
         let state = Mutex::new(State { queues, joined: Vec::new(), aborted: false });
         let shared = Arc::new(Shared { state, bell: Condvar::new() });

@@ -23,8 +23,7 @@ struct Place {
 
 impl Place {
     /// # Errors
-    /// When the run cannot be opened: stopped before it was first validated, it has saved no model. Or when it does not
-    /// fit beside the others.
+    /// When the run cannot be opened, or the model's streams do not fit beside the others.
     fn take_in(&self, name: &str, dir: &Path) -> crate::Result<()> {
         self.engine.join(name, OpenRun::open_to_write(dir, self.precision)?)
     }

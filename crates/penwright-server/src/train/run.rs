@@ -15,8 +15,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::http::{ApiError, Events};
 use super::Place;
+use crate::http::{ApiError, Events};
 use crate::random::random;
 
 /// The name of the text in a run's folder.
