@@ -95,11 +95,12 @@ fn words_of(format: Format) -> usize {
 /// Prepares a tile of whole numbers.
 fn fill_integer(format: Format, inputs: usize, x: &[f32], words: &mut [u32], scales: &mut [f32], starts: &mut [i32]) {
     let (rows, block) = (x.len() / inputs, format.block());
+    // The last inputs of a row, filled up with zeros: as many in each row.
+    let mut last = [0.0; PIECE];
     for (row, x) in x.chunks_exact(inputs).enumerate() {
         let to = words.chunks_exact_mut(block / 4).skip(row).step_by(rows);
         let numbers = scales.iter_mut().zip(&mut *starts).skip(row).step_by(rows);
         for ((to, (scale, start)), x) in to.zip(numbers).zip(x.chunks(block)) {
-            let mut last = [0.0; PIECE];
             let x = if x.len() == block {
                 x
             } else {
@@ -119,9 +120,10 @@ fn fill(format: Format, inputs: usize, x: &[f32], words: &mut [u32]) {
     }
     let size = PIECE / format.block();
     let mut piece = [0u32; PIECE];
+    // As above.
+    let mut last = [0.0; PIECE];
     for (row, x) in x.chunks_exact(inputs).enumerate() {
         for (i, x) in x.chunks(PIECE).enumerate() {
-            let mut last = [0.0; PIECE];
             let x = x.first_chunk::<PIECE>().unwrap_or_else(|| {
                 last[..x.len()].copy_from_slice(x);
                 &last

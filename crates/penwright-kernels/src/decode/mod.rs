@@ -24,7 +24,6 @@ mod integer;
 mod pack;
 mod pages;
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use attend::{ATTEND_ROWS, attend, key_at};
@@ -47,10 +46,6 @@ const PASSES: usize = 8;
 const FIRST_CACHE: usize = 32 << 10;
 /// Sums of a task that wait to be finished.
 const SUMS: usize = 96 * LANES;
-thread_local! {
-    /// Memory for [`SUMS`].
-    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
 /// Bytes of a matrix that one task reads, at least and at most.
 const TASK: [usize; 2] = [48 << 10, 512 << 10];
 
@@ -245,10 +240,7 @@ impl Weights {
         each(blocks_mut(y, cut), |i, mut y| {
             let groups = &data[i * task * bytes..((i + 1) * task * bytes).min(data.len())];
             let (first, stride) = (i * task * LANES, groups.len() / bytes * LANES);
-            // Written before they are read: zeros at every task would cost as much as some of its sums.
-            let mut memory = KEPT.take();
-            memory.resize(SUMS, 0.0);
-            let sums = &mut memory[..];
+            let mut sums = [0.0; SUMS];
             let mut finished = |sums: &mut [f32], rows: std::ops::Range<usize>| {
                 for (row, sums) in rows.zip(sums.chunks_exact_mut(stride)) {
                     let [y] = y.row(row);
@@ -266,9 +258,8 @@ impl Weights {
                         tile_sums(shape, group, x, pass, (sums, stride), fetch);
                     }
                 }
-                finished(sums, begin * tile..rows.min(end * tile));
+                finished(&mut sums, begin * tile..rows.min(end * tile));
             }
-            KEPT.set(memory);
         });
     }
 }
