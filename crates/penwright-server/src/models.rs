@@ -41,7 +41,7 @@ impl Model {
         if runs.is_empty() {
             return Err(Error::Setting { name: "runs", problem: "there is nothing to serve; name a run".into() });
         }
-        let share = free_memory() / 4 / runs.len() as u64;
+        let share = share(runs.len());
         let mut models: Vec<Arc<Model>> = Vec::new();
         for (index, (name, run)) in runs.into_iter().enumerate() {
             if models.iter().any(|model| model.name == name) {
@@ -95,6 +95,11 @@ impl Model {
             "context": context, "vocab_size": self.vocab(), "streams": self.streams
         })
     }
+}
+
+/// Bytes for the streams of each of so many models: together, a quarter of the free memory.
+pub(crate) fn share(models: usize) -> u64 {
+    free_memory() / 4 / models as u64
 }
 
 /// The name of the run that a person gives: what stands before `=`, else the folder's or file's own, or the hub's id.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
+use penwright::inside::MAX_TOP;
 use penwright::model::ModelKind;
 use serde_json::{Map, Value, json};
 
+use super::train::BUDGET;
 use crate::app::App;
 use crate::http::json as answer;
 use crate::models::Model;
@@ -192,7 +194,12 @@ fn inside_fields(models: &[&str]) -> Vec<Field> {
         field("text", json!({"type": "string", "description": "The text that is read."})),
         field(
             "top",
-            number("integer", (0.0, 100.0), 0.into(), "How many of the likeliest tokens to tell in one place."),
+            number(
+                "integer",
+                (0.0, MAX_TOP as f64),
+                0.into(),
+                "How many of the likeliest tokens to tell in one place.",
+            ),
         ),
         field("beginning", flag("Takes as much of a long text as fits, instead of refusing it.")),
     ]
@@ -206,7 +213,10 @@ fn lstm_fields() -> Vec<Field> {
     vec![
         field("layer", json!({"type": "integer", "minimum": 0, "description": "Which layer; without, the last."})),
         field("cells", numbers("Which cells; without, all.")),
-        field("follow", number("integer", (0.0, 100.0), 0.into(), "How many cells to tell that follow each property.")),
+        field(
+            "follow",
+            json!({"type": "integer", "minimum": 0, "default": 0, "description": "How many cells to tell that follow each property."}),
+        ),
     ]
 }
 
@@ -215,10 +225,11 @@ fn gpt2_fields() -> Vec<Field> {
 }
 
 fn training_fields() -> Vec<Field> {
+    let budget = (*BUDGET.start() as f64, *BUDGET.end() as f64);
     vec![
         field("name", json!({"type": "string", "description": "The run's name: letters, digits, -, _ and ."})),
         field("kind", one_of(&["ngram", "lstm", "gpt2"], "Which kind of model.")),
-        field("budget_s", number("integer", (10.0, 604_800.0), Value::Null, "How long it may train, in seconds.")),
+        field("budget_s", number("integer", budget, Value::Null, "How long it may train, in seconds.")),
         field("text", json!({"type": "string", "description": "What is learned; the last tenth is held out."})),
     ]
 }

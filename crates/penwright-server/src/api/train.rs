@@ -20,7 +20,7 @@ use crate::train::{Following, Run, Trainer};
 /// Bytes of a request that brings a text to train on.
 const MAX_TEXT: usize = 64 << 20;
 /// Seconds of a budget.
-const BUDGET: std::ops::RangeInclusive<u64> = 10..=7 * 24 * 3600;
+pub(super) const BUDGET: std::ops::RangeInclusive<u64> = 10..=7 * 24 * 3600;
 /// The report stands alone and has its style and script inside; it may do nothing else.
 const REPORT_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; sandbox allow-scripts";

@@ -23,10 +23,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use penwright::generate::standing_by;
-use penwright::memory::free_memory;
 use penwright::run::Run;
 
-use crate::models::Model;
+use crate::models::{Model, share};
 use crate::{Error, Result};
 use queue::Queue;
 use worker::Worker;
@@ -57,6 +56,8 @@ struct State {
 pub(crate) struct Engine {
     shared: Arc<Shared>,
     models: RwLock<Vec<Arc<Model>>>,
+    /// Held while a model joins, so that its place among the models stays its own.
+    joining: Mutex<()>,
     /// As [`Options`](crate::Options) has them.
     queue: usize,
     streams: Option<usize>,
@@ -90,7 +91,14 @@ impl Engine {
             .name("engine".into())
             .spawn(move || pool.install(|| compute(workers, &theirs)))
             .map_err(|error| Error::Threads(error.to_string()))?;
-        Ok(Engine { shared, models: RwLock::new(models), queue, streams, thread: Mutex::new(Some(thread)) })
+        Ok(Engine {
+            shared,
+            models: RwLock::new(models),
+            joining: Mutex::default(),
+            queue,
+            streams,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     /// Adds a model while the others write.
@@ -98,14 +106,16 @@ impl Engine {
     /// # Errors
     /// When there is one of the name, or the memory for its streams cannot be had.
     pub(crate) fn join(&self, name: &str, run: Run) -> Result<()> {
-        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        let models = self.models();
         if models.iter().any(|model| model.name == name) {
             let problem = format!("there is a model called {name} already; choose another name");
             return Err(Error::Setting { name: "runs", problem });
         }
-        let (index, share) = (models.len(), free_memory() / 4);
-        let model = Arc::new(Model::new(name.to_string(), run, index, self.streams, share)?);
+        let model = Arc::new(Model::new(name.to_string(), run, models.len(), self.streams, share(1))?);
+        // Takes a while, in which requests go on.
         let worker = Worker::new(model.clone())?;
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.shared.lock();
         state.queues.push(Queue::new(self.queue));
         state.joined.push(worker);
@@ -176,8 +186,10 @@ fn compute(mut workers: Vec<Worker>, shared: &Shared) -> usize {
     let mut given_up = 0;
     for worker in &mut workers {
         given_up += worker.fail(&Failure::Stopping);
-        let mut state = shared.lock();
-        while let Some(task) = state.queues[worker.index()].pop(|_| true) {
+    }
+    // Also those of models that had just joined.
+    for queue in &mut shared.lock().queues {
+        while let Some(task) = queue.pop(|_| true) {
             task.send(Event::Failed(Failure::Stopping));
             given_up += 1;
         }
