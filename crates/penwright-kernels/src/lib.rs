@@ -32,7 +32,7 @@ pub use masks::{Neighbours, masked, multiply, outputs_backward};
 pub use math::{dot, exp, random, sigmoid, tanh};
 pub use matmul::{
     Factor, Init, Matrix, Output, Packable, Packed, PackedLeft, finish, matmul, product, product_and_sums,
-    product_here, product_into, product_of_packed, product_packed,
+    product_here, product_into, product_of_packed, product_packed, symmetric_product,
 };
 pub use mogrify::{mogrify, mogrify_backward};
 pub use parts::{BlockMut, Cut, Parts, blocks_mut, chunks, chunks_mut, each, strided_blocks_mut};

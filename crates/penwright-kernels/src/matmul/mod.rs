@@ -7,6 +7,7 @@ mod finish;
 mod matrix;
 mod pack;
 pub(crate) mod pairs;
+mod symmetric;
 
 use std::cell::RefCell;
 
@@ -21,6 +22,7 @@ use finish::Sink;
 pub use matrix::{Init, Matrix};
 pub(crate) use pack::Aligned;
 pub use pack::{Packable, Packed, PackedLeft};
+pub use symmetric::symmetric_product;
 
 /// Multiplications and additions of a task of a product.
 const TASK_FLOPS: usize = 1 << 20;
@@ -89,7 +91,7 @@ pub fn product(c: &mut [f32], init: Init<'_>, a: Matrix<'_>, b: Matrix<'_>) {
 /// in groups ([`crate::Element::GROUP`]), `a` may have columns that fill up its last group, of zeros.
 /// Panics when the shapes do not fit.
 pub fn product_into<E: Factor, A: Packable, B: Packable>(output: Output<'_, E>, a: Matrix<'_, A>, b: Matrix<'_, B>) {
-    product_above(output, a, b, false);
+    product_above(output, a, b, Extent::Whole);
 }
 
 /// [`product_into`], and in one more row of the output, below the product, the sums of b's columns: the gradients of a
@@ -99,18 +101,28 @@ pub fn product_and_sums<E: Factor, A: Packable, B: Packable>(
     a: Matrix<'_, A>,
     b: Matrix<'_, B>,
 ) {
-    product_above(output, a, b, true);
+    product_above(output, a, b, Extent::AndSums);
 }
 
-/// The product of a, with a row of ones below it if so wanted.
+/// How much of a product is computed.
+#[derive(Clone, Copy, PartialEq)]
+enum Extent {
+    Whole,
+    /// One more row, as of a row of ones below the left factor.
+    AndSums,
+    /// What lies on and below the diagonal, and some of what lies right above it.
+    Lower,
+}
+
 fn product_above<E: Factor, A: Packable, B: Packable>(
     output: Output<'_, E>,
     a: Matrix<'_, A>,
     b: Matrix<'_, B>,
-    ones: bool,
+    extent: Extent,
 ) {
     /// Groups of the inner dimension that are packed at once.
     const PART: usize = 4 * INNER;
+    let ones = extent == Extent::AndSums;
     let (m, n, k) = (a.rows + usize::from(ones), b.cols, a.cols);
     assert!(k == b.rows || k == b.rows.next_multiple_of(E::GROUP), "inner sizes differ");
     let sink = output.sink(m, n);
@@ -125,7 +137,7 @@ fn product_above<E: Factor, A: Packable, B: Packable>(
             let a = a.columns(from, to - from);
             right.pack(b.rows(from, to.min(b.rows) - from));
             let sink = if i > 0 { sink.adding() } else { sink };
-            spread(sink, lay(a, ones, left, n), right, m);
+            spread(sink, lay(a, ones, left, n), right, m, extent);
         }
     });
 }
@@ -135,7 +147,7 @@ pub fn product_packed<E: Factor, A: Packable>(output: Output<'_, E>, a: Matrix<'
     assert!(a.cols == b.k || a.cols == b.k.next_multiple_of(E::GROUP), "inner sizes differ");
     let sink = output.sink(a.rows, b.n);
     if a.rows > 0 && b.n > 0 {
-        E::with_scratch(|_, left| spread(sink, lay(a, false, left, b.n), b, a.rows));
+        E::with_scratch(|_, left| spread(sink, lay(a, false, left, b.n), b, a.rows, Extent::Whole));
     }
 }
 
@@ -144,7 +156,7 @@ pub fn product_of_packed<E: Packable>(output: Output<'_, E>, a: &PackedLeft<E>, 
     assert_eq!(a.k, b.k, "inner sizes differ");
     let sink = output.sink(a.rows, b.n);
     if a.rows > 0 && b.n > 0 {
-        spread(sink, Left::packed(a), b, a.rows);
+        spread(sink, Left::packed(a), b, a.rows, Extent::Whole);
     }
 }
 
@@ -183,7 +195,7 @@ const TALL: usize = 20;
 const LOW: usize = 4;
 
 /// The product as tasks, each a block of the output.
-fn spread<E: Packable>(sink: Sink<'_, E>, left: Left<E>, right: &Packed<E>, m: usize) {
+fn spread<E: Packable>(sink: Sink<'_, E>, left: Left<E>, right: &Packed<E>, m: usize, extent: Extent) {
     let (n, k, width) = (right.n, right.k, right.width);
     let tasks = (m * n * k / TASK_FLOPS / E::GROUP).clamp(1, 128);
     let step = left.step(right, m);
@@ -202,7 +214,13 @@ fn spread<E: Packable>(sink: Sink<'_, E>, left: Left<E>, right: &Packed<E>, m: u
         // A large right factor is split between the threads, each taking on what it has packed; a small one is shared.
         let (down, across) = if large { (task % down, task / down) } else { (task / across, task % across) };
         let (row, first) = (down * block_rows, across * block_cols);
-        let (rows, cols) = (block_rows.min(m - row), block_cols.min(n - first));
+        let (rows, mut cols) = (block_rows.min(m - row), block_cols.min(n - first));
+        if extent == Extent::Lower {
+            cols = cols.min((row + rows).next_multiple_of(width).saturating_sub(first));
+        }
+        if cols == 0 {
+            return;
+        }
         let block = Block { rows, first, cols, groups: k.div_ceil(E::GROUP) };
         // SAFETY: the block lies in the output, whose shape fits the factors as asserted by the callers; its first row
         // begins a tile and its first column a panel; no other task has it.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bf16::{Bf16, Element};
-use crate::isa::with_each;
+use crate::isa::{Isa, with_each};
 use proptest::prelude::*;
 
 fn fill(len: usize, seed: u32) -> Vec<f32> {
@@ -34,6 +34,35 @@ proptest! {
             for (i, x) in expected.iter().enumerate() {
                 assert!((x - c[i]).abs() < 1e-4 && (x - here[i]).abs() < 1e-4, "{isa:?} {x} {} {}", c[i], here[i]);
             }
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn half_of_a_symmetric_product_is_that_half_of_the_whole_and_its_mirror_image(side in 0usize..200, k in 0usize..80, transposed: bool) {
+        let x = fill(side * k, 1);
+        let rounded = narrow(&x);
+        fn check<E: Factor>(isa: Isa, x: &[E], side: usize, k: usize, transposed: bool) {
+            let x = if transposed { Matrix::new(x, k, side).t() } else { Matrix::new(x, side, k) };
+            let [mut gram, mut square, mut half] = [(); 3].map(|()| vec![7.0; side * side]);
+            let check = |half: &[f32], whole: &[f32]| {
+                let at = |i: usize| (i / side).max(i % side) * side + (i / side).min(i % side);
+                assert!((0..side * side).all(|i| half[i].to_bits() == whole[at(i)].to_bits()), "{isa:?}");
+            };
+            product_into::<E, _, _>(Output::sums(&mut gram, Init::Zero), x, x.t());
+            symmetric_product::<E, _, _>(&mut half, x, x.t());
+            check(&half, &gram);
+            let gram = Matrix::new(&half, side, side);
+            product_into::<E, _, _>(Output::sums(&mut square, Init::Zero), gram, gram);
+            let mut half = vec![7.0; side * side];
+            symmetric_product::<E, _, _>(&mut half, gram, gram);
+            check(&half, &square);
+        }
+        with_each(|isa| {
+            check(isa, &x, side, k, transposed);
+            check(isa, &rounded, side, k, transposed);
         });
     }
 }

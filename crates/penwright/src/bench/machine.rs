@@ -134,6 +134,7 @@ fn arithmetic(name: &str, machine: &Machine, arithmetic: Arithmetic) -> Result<F
 
 fn copy((to, from): (&mut [u64], &[u64])) {
     to.copy_from_slice(std::hint::black_box(from));
+    std::hint::black_box(to);
 }
 
 /// Copies on all threads, each time in the same pieces, which no single `memcpy` would write past the caches.

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use penwright_kernels::{
-    Factor, Init, Matrix, Output, chunks, chunks_mut, descend, each, nesterov, polynomial, product_into, ranges_mut,
-    scaled, sum_squares, team,
+    Factor, Matrix, Output, chunks, chunks_mut, descend, each, nesterov, polynomial, product_into, ranges_mut, scaled,
+    sum_squares, symmetric_product, team,
 };
 
 use super::{AdamW, Optimizer, TASK};
@@ -223,9 +223,9 @@ impl<E: Factor> Workspace<E> {
         for _ in 0..STEPS {
             let x = Matrix::new(&self.x, rows, cols);
             let (left, right) = if rows <= cols { (x, x.t()) } else { (x.t(), x) };
-            product_into::<E, _, _>(Output::sums(&mut self.gram, Init::Zero), left, right);
+            symmetric_product::<E, _, _>(&mut self.gram, left, right);
             let gram = Matrix::new(&self.gram, side, side);
-            product_into::<E, _, _>(Output::sums(&mut self.square, Init::Zero), gram, gram);
+            symmetric_product::<E, _, _>(&mut self.square, gram, gram);
             each((chunks_mut(&mut self.square, TASK), chunks(&self.gram, TASK)), |_, (square, gram)| {
                 polynomial(gram, square, b, c);
             });
