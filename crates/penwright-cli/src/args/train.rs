@@ -34,6 +34,7 @@ pub(crate) enum WordFormatName {
 pub(crate) enum ScheduleName {
     Cosine,
     Wsd,
+    Linear,
     Constant,
 }
 
@@ -334,6 +335,7 @@ impl Train {
             schedule: self.schedule.map(|schedule| match schedule {
                 ScheduleName::Cosine => Schedule::Cosine,
                 ScheduleName::Wsd => Schedule::Wsd,
+                ScheduleName::Linear => Schedule::Linear,
                 ScheduleName::Constant => Schedule::Constant,
             }),
             warmup: self.warmup,

@@ -11,6 +11,8 @@ pub enum Schedule {
     /// Warm-up, stable, decay (Hu et al. 2024): constant, then linearly to nothing over the last fifth.
     #[default]
     Wsd,
+    /// Linearly to nothing over the whole (Bergsma et al. 2025, arXiv 2502.15938).
+    Linear,
     /// Constant.
     Constant,
 }
@@ -25,6 +27,7 @@ impl Schedule {
             Schedule::Constant => 1.0,
             Schedule::Cosine => FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
             Schedule::Wsd => ((1.0 - progress) / DECAY).min(1.0),
+            Schedule::Linear => 1.0 - progress,
         }
     }
 }
@@ -35,10 +38,12 @@ mod tests {
 
     #[test]
     fn starts_at_one_and_ends_low() {
-        for (schedule, end) in [(Schedule::Cosine, 0.1), (Schedule::Wsd, 0.0), (Schedule::Constant, 1.0)] {
+        let ends = [(Schedule::Cosine, 0.1), (Schedule::Wsd, 0.0), (Schedule::Linear, 0.0), (Schedule::Constant, 1.0)];
+        for (schedule, end) in ends {
             assert!((schedule.factor(0.0) - 1.0).abs() < 1e-12);
             assert!((schedule.factor(1.0) - end).abs() < 1e-12);
         }
         assert!((Schedule::Wsd.factor(0.79) - 1.0).abs() < 1e-12 && (Schedule::Wsd.factor(0.9) - 0.5).abs() < 1e-12);
+        assert!((Schedule::Linear.factor(0.4) - 0.6).abs() < 1e-12);
     }
 }
