@@ -91,7 +91,7 @@ pub fn product(c: &mut [f32], init: Init<'_>, a: Matrix<'_>, b: Matrix<'_>) {
 /// in groups ([`crate::Element::GROUP`]), `a` may have columns that fill up its last group, of zeros.
 /// Panics when the shapes do not fit.
 pub fn product_into<E: Factor, A: Packable, B: Packable>(output: Output<'_, E>, a: Matrix<'_, A>, b: Matrix<'_, B>) {
-    product_above(output, a, b, Extent::Whole);
+    product_of_extent(output, a, b, Extent::Whole);
 }
 
 /// [`product_into`], and in one more row of the output, below the product, the sums of b's columns: the gradients of a
@@ -101,7 +101,7 @@ pub fn product_and_sums<E: Factor, A: Packable, B: Packable>(
     a: Matrix<'_, A>,
     b: Matrix<'_, B>,
 ) {
-    product_above(output, a, b, Extent::AndSums);
+    product_of_extent(output, a, b, Extent::AndSums);
 }
 
 /// How much of a product is computed.
@@ -114,7 +114,8 @@ enum Extent {
     Lower,
 }
 
-fn product_above<E: Factor, A: Packable, B: Packable>(
+/// As much of the product as is wanted.
+fn product_of_extent<E: Factor, A: Packable, B: Packable>(
     output: Output<'_, E>,
     a: Matrix<'_, A>,
     b: Matrix<'_, B>,

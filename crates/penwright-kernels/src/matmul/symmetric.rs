@@ -1,17 +1,18 @@
 //! Products that are symmetric, of which half is enough.
 
-use super::{Extent, Factor, Init, Matrix, Output, Packable, product_above};
+use super::{Extent, Factor, Init, Matrix, Output, Packable, product_of_extent};
 use crate::team::run;
 
 /// Rows and columns of a square that is mirrored at once.
 const SQUARE: usize = 32;
 
 /// `c = a · b` on all threads where that is known to be symmetric (`X Xᵀ`, or the square of such a matrix): what lies
-/// on and below the diagonal is multiplied and mirrored. `c` is row-major `[a.rows, a.rows]`. Panics when the shapes do not fit.
+/// on and below the diagonal is multiplied and mirrored. `c` is row-major `[a.rows, a.rows]`.
+/// Panics when the shapes do not fit.
 pub fn symmetric_product<E: Factor, A: Packable, B: Packable>(c: &mut [f32], a: Matrix<'_, A>, b: Matrix<'_, B>) {
     let side = a.rows;
     assert_eq!(side, b.cols, "the product is not square");
-    product_above::<E, _, _>(Output::Sums { c, init: Init::Zero }, a, b, Extent::Lower);
+    product_of_extent::<E, _, _>(Output::Sums { c, init: Init::Zero }, a, b, Extent::Lower);
     mirror(&mut c[..side * side], side);
 }
 
