@@ -218,9 +218,9 @@ fn spread<E: Packable>(sink: Sink<'_, E>, left: Left<E>, right: &Packed<E>, m: u
         let (rows, mut cols) = (block_rows.min(m - row), block_cols.min(n - first));
         if extent == Extent::Lower {
             cols = cols.min((row + rows).next_multiple_of(width).saturating_sub(first));
-        }
-        if cols == 0 {
-            return;
+            if cols == 0 {
+                return;
+            }
         }
         let block = Block { rows, first, cols, groups: k.div_ceil(E::GROUP) };
         // SAFETY: the block lies in the output, whose shape fits the factors as asserted by the callers; its first row
