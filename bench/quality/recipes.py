@@ -2,10 +2,12 @@
 
     python bench/quality/recipes.py FOLDER_OF_TEXTS... [--only GROUP...]
 
-A line is a group, a text, how much is computed (TFLOP) and the settings as flags. Each run takes as many steps as that
-computation holds, on one thread, some runs side by side: their results are the same as alone and on any number of
-threads. What is in the results already is not trained again. Of each text the last tenth is held out, as bench/quality/run.py
-does.
+    python bench/quality/recipes.py FOLDER_OF_TEXTS... --list bench/quality/ablations.txt --out bench/results/ablations
+
+A line is a group, a text, how much is computed (TFLOP) and the settings as flags, after :: those of eval; @NAME stands for the
+settings of bases/NAME.toml. Each run takes as many steps as that computation holds, on one thread, some runs side by side: their
+results are the same as alone and on any number of threads. What is in the results already is not trained again. Of each text
+the last tenth is held out, as bench/quality/run.py does.
 """
 import argparse
 import concurrent.futures
@@ -35,6 +37,7 @@ def main():
     out = a.out.with_suffix(".json")
     results = json.loads(out.read_text()) if out.exists() else {}
     runs = [line.split(None, 3) for line in a.list.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    a.penwright = a.penwright.resolve()
     runs = [run for run in runs if (not a.only or run[0] in a.only) and key(run) not in results]
 
     def one(run):
@@ -60,7 +63,8 @@ def found(text, folders):
 
 def trained(run, a):
     _, text, tflop, flags = run
-    flags = ["--threads", 1, "--sample-every", 0, *shlex.split(flags)]
+    flags, _, asked = flags.partition("::")
+    flags = ["--threads", 1, "--sample-every", 0, *(f for flag in shlex.split(flags) for f in settings(flag))]
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         parts, out = split(found(text, a.texts), work), work / "run"
@@ -69,7 +73,7 @@ def trained(run, a):
         plan, tokens = one["plan"][-1], one["done"][-1]["tokens"]
         steps = max(50, int(float(tflop) * 1e12 / plan["flops_per_token"] / tokens))
         events = train(a.penwright, parts, out, "--steps", steps, *flags)
-        result = held_out(a.penwright, out, parts[1], "--threads", 1)
+        result = held_out(a.penwright, out, parts[1], "--threads", 1, *shlex.split(asked))
     return {
         "bits_per_char": result["bits_per_char"],
         "params": plan["params"],
@@ -80,9 +84,14 @@ def trained(run, a):
     }
 
 
+def settings(flag):
+    """A flag as it is; @NAME as the file of settings of that name."""
+    return ["--config", HERE / "bases" / f"{flag[1:]}.toml"] if flag.startswith("@") else [flag]
+
+
 def page(results, listed):
     """In the order of the list, under the list's own headings."""
-    lines = ["# Runs behind the rules of `--budget`", "", "Written by bench/quality/recipes.py; docs/recipes.md says what follows from them.", ""]
+    lines = [f"# Runs of {listed.name}", "", "Written by bench/quality/recipes.py; docs/recipes.md says what follows from them.", ""]
     group = None
     for line in listed.read_text().splitlines():
         run = line.split(None, 3)

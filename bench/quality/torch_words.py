@@ -3,11 +3,13 @@
     python torch_words.py train.txt val.txt --epochs 3 --layers 3 --hidden 1150 --embed 400 --batch 20
 
 Weight-drop, locked dropout, embedding dropout, tied embeddings, activation and temporal activation regularisation, random length
-of back-propagation, SGD that is averaged once validation has not improved for five checks. One line of JSON for each epoch.
+of back-propagation, SGD that is averaged once validation has not improved for five checks. Weights begin as Penwright's do. One
+line of JSON for each epoch.
 """
 import argparse
 import json
 import math
+import statistics
 import time
 
 import torch
@@ -27,6 +29,7 @@ def arguments():
         p.add_argument(f"--{name}", type=float, default=default)
     p.add_argument("--fixed-length", action="store_true", help="every step the same number of tokens")
     p.add_argument("--bf16", action="store_true")
+    p.add_argument("--steps", type=int, help="end after so many, with the seconds of a step, the first left out")
     return p.parse_args()
 
 
@@ -43,8 +46,11 @@ class Model(nn.Module):
         self.a = a
         sizes = [a.embed] + [a.hidden] * (a.layers - 1) + [a.embed]
         self.embed = nn.Embedding(vocab, a.embed)
-        nn.init.uniform_(self.embed.weight, -0.1, 0.1)
+        nn.init.normal_(self.embed.weight, std=0.1)
         self.layers = nn.ModuleList(nn.LSTM(i, o) for i, o in zip(sizes, sizes[1:]))
+        for layer in self.layers:
+            nn.init.zeros_(layer.bias_ih_l0)
+            nn.init.zeros_(layer.bias_hh_l0)
         self.bias = nn.Parameter(torch.zeros(vocab))
 
     def forward(self, tokens, states):
@@ -78,16 +84,20 @@ def main():
     ids = {word: i for i, word in enumerate(sorted(set(texts[0]) | set(texts[1])))}
     train, val = (torch.tensor([ids[word] for word in text]) for text in texts)
     model = Model(a, len(ids))
-    averaged, count, checks = None, 0, []
+    averaged, count, checks, times = None, 0, [], []
     x, y = streams(train, a.batch)
     for epoch in range(1, a.epochs + 1):
         begun, states, at = time.perf_counter(), model.begin(a.batch), 0
         while at < len(x):
             length = a.bptt
             if not a.fixed_length:
-                base = a.bptt if torch.rand(()) < 0.95 else a.bptt / 2
+                base = float(a.bptt) if torch.rand(()) < 0.95 else a.bptt / 2
                 length = max(5, int(torch.normal(torch.tensor(base), 5.0)))
             part = slice(at, min(at + length, len(x)))
+            times.append(time.perf_counter())
+            if a.steps and len(times) > a.steps + 1:
+                print(json.dumps({"seconds_a_step": statistics.median(b - a for a, b in zip(times[1:], times[2:]))}))
+                return
             states = step(a, model, x[part], y[part], states, length)
             at = part.stop
             if averaged is not None:

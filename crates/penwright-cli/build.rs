@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 fn main() {
-    let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/novel");
+    // Asked when it runs: a folder of targets may outlive the clone that this was compiled in.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let book = Path::new(&package).join("../../assets/novel");
     println!("cargo::rerun-if-changed={}", book.display());
     let entries = std::fs::read_dir(&book).expect("the folder of the embedded book is part of the sources");
     let mut chapters: Vec<_> = entries.map(|entry| entry.expect("a readable folder").path()).collect();

@@ -87,6 +87,8 @@ fn settings_that_cannot_work() {
         ("--model lstm --tar NaN", 2, "--tar"),
         ("--model lstm --mogrifier 99", 2, "--mogrifier"),
         ("--model lstm --mogrifier-rank 9", 2, "--mogrifier ROUNDS"),
+        ("--model gpt2 --forget-bias 0", 2, "--forget-bias"),
+        ("--model lstm --forget-bias inf", 2, "--forget-bias"),
         ("--vocab-size 300", 2, "--vocab-size"),
         ("--set lr=fast", 2, "lr=fast"),
         ("--config nowhere.toml", 1, "nowhere.toml"),

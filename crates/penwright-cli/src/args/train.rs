@@ -192,6 +192,9 @@ pub(crate) struct Train {
     /// Rank of the matrices of those rounds [default: whole matrices]
     #[arg(long, value_name = "N")]
     pub(crate) mogrifier_rank: Option<usize>,
+    /// Bias of a new LSTM's forget gates before its first step [default: 1, 0 with sgd]
+    #[arg(long, value_name = "X")]
+    pub(crate) forget_bias: Option<f32>,
     /// Order of an n-gram model: its context and the next token [default: by the level]
     #[arg(long, value_name = "N")]
     pub(crate) order: Option<usize>,
@@ -317,6 +320,7 @@ impl Train {
             tied: self.tied.then_some(true),
             mogrifier: self.mogrifier,
             mogrifier_rank: self.mogrifier_rank,
+            forget_bias: self.forget_bias,
             order: self.order,
             dropout: self.dropout,
             dropout_input: self.regularization.dropout_input,

@@ -21,7 +21,7 @@ pub use adaptation::{Adaptation, Dynamic, NeuralCache};
 pub(crate) use decode::log_softmax_rows;
 pub use decode::{DecodePrecision, keep_likeliest};
 pub use gpt2::{Frozen, Gpt2, Gpt2Config, Lora, LoraConfig, Tuning};
-pub use lstm::{Lstm, LstmConfig, Regularization};
+pub use lstm::{FORGET_BIAS, Lstm, LstmConfig, Regularization};
 pub(crate) use ngram::Context;
 pub use ngram::{MAX_ORDER, Ngram, NgramConfig};
 pub use params::{Params, Tensor, Values};

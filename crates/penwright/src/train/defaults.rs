@@ -1,14 +1,14 @@
 //! What settings are where a person gives none. Of a budget's best model more is to be said than here.
 
 use super::{OptimizerKind, Precision, Settings, TrainOptions};
-use crate::model::{ModelKind, NgramConfig};
+use crate::model::{FORGET_BIAS, ModelKind, NgramConfig};
 use crate::run::ModelConfig;
 use crate::tokenizer::Level;
 
 /// Validations in all when a model that is there is trained on: each costs as much as many of its few steps.
 pub(super) const TUNING_EVALS: u64 = 12;
 
-/// The defaults of a family.
+/// The defaults of a family. With SGD's large steps an LSTM that begins to remember everything is slow to recover (docs/lstm.md).
 pub(super) fn of(kind: ModelKind, level: Level, optimizer: OptimizerKind) -> Settings {
     let (lr, decay, clip) = rates(kind, optimizer);
     let common = Settings {
@@ -27,6 +27,7 @@ pub(super) fn of(kind: ModelKind, level: Level, optimizer: OptimizerKind) -> Set
             width: Some(256),
             embed: Some(64),
             tied: Some(false),
+            forget_bias: Some(if optimizer == OptimizerKind::Sgd { 0.0 } else { FORGET_BIAS }),
             dropout: Some(0.0),
             dropout_hidden: Some(0.2),
             ..common

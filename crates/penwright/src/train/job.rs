@@ -142,7 +142,8 @@ impl Job {
             None => {
                 progress(Preparing { stage: "making the tokenizer", done: 0, total: 0 });
                 let tokenizer = tokenizer(&settings, &train)?;
-                Start::scratch(settings.model_config(tokenizer.vocab_size()), tokenizer)
+                let start = Start::scratch(settings.model_config(tokenizer.vocab_size()), tokenizer);
+                Start { forget_bias: settings.forget_bias.unwrap_or(start.forget_bias), ..start }
             }
         };
         let data = Data::encode(&start.tokenizer, &train, &val, &mut |done, total| {

@@ -109,6 +109,8 @@ pub struct Settings {
     pub mogrifier: Option<usize>,
     /// Rank of the matrices of those rounds.
     pub mogrifier_rank: Option<usize>,
+    /// Bias of a new LSTM's forget gates before its first step.
+    pub forget_bias: Option<f32>,
     /// Order of an n-gram model: tokens of a context and the next.
     pub order: Option<usize>,
     /// Dropout rate; of an LSTM the variational one of input, hidden layers and output where theirs is not given.
@@ -223,8 +225,8 @@ impl Settings {
         }
         over!(field keep_wrapping word_format model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
-            layers heads width embed tied mogrifier mogrifier_rank order dropout dropout_input
-            dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
+            layers heads width embed tied mogrifier mogrifier_rank forget_bias order dropout
+            dropout_input dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
             average schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
     }
 
@@ -296,7 +298,8 @@ impl Settings {
             };
         }
         agree!(model "model" level "level" layers "layers" heads "heads" width "width" embed "embed" tied "tied"
-            order "order" mogrifier "mogrifier" mogrifier_rank "mogrifier-rank");
+            order "order" mogrifier "mogrifier" mogrifier_rank "mogrifier-rank"
+            forget_bias "forget-bias");
         if self.vocab_size.is_some() {
             let problem = "the base that --from names has its own vocabulary; leave the flag out";
             return Err(Error::setting("vocab-size", problem));
@@ -336,6 +339,7 @@ impl Settings {
             ("ar", self.ar.is_some()),
             ("mogrifier", self.mogrifier.is_some()),
             ("mogrifier-rank", self.mogrifier_rank.is_some()),
+            ("forget-bias", self.forget_bias.is_some()),
             ("tar", self.tar.is_some()),
             ("random-length", self.random_length == Some(true)),
         ];
@@ -352,6 +356,9 @@ impl Settings {
         self.check_lstm()?;
         if self.word_format.is_some_and(|format| format != WordFormat::Text) && self.level() != Level::Word {
             return Err(Error::setting("word-format", "is of the word level; add --level word"));
+        }
+        if let Some(bias) = self.forget_bias.filter(|bias| !bias.is_finite()) {
+            return Err(Error::setting("forget-bias", format!("{bias} is not a number")));
         }
         if self.lora.is_none() {
             let given = [("lora-alpha", self.lora_alpha.is_some()), ("lora-targets", self.lora_targets.is_some())];

@@ -9,7 +9,7 @@ use super::{Averaging, OptimizerKind, Settings, TrainOptions};
 use crate::files::{checksum, create_dir};
 use crate::formats::peft;
 use crate::memory::free_memory;
-use crate::model::{Frozen, Gpt2, Lora, LoraConfig, Params, Tensor, Trainable, Tuning};
+use crate::model::{FORGET_BIAS, Frozen, Gpt2, Lora, LoraConfig, Lstm, Params, Tensor, Trainable, Tuning};
 use crate::run::{self, ModelConfig, Parts, Weights, gpt2, locate, save_weights};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -37,12 +37,14 @@ pub struct Start {
     pub tokenizer: Tokenizer,
     /// The model to go on from; a new one without.
     pub base: Option<Base>,
+    /// Bias of the forget gates of a new LSTM.
+    pub forget_bias: f32,
 }
 
 impl Start {
     /// A new model.
     pub fn scratch(config: ModelConfig, tokenizer: Tokenizer) -> Self {
-        Start { config, tokenizer, base: None }
+        Start { config, tokenizer, base: None, forget_bias: FORGET_BIAS }
     }
 
     /// A model by its name: a run, a Hugging Face directory, a file or a hub id. `progress` is told of what is fetched:
@@ -61,7 +63,7 @@ impl Start {
         let digest = checksum(&params.tensors.iter().map(values).collect::<Vec<_>>());
         let adapter = adapter.map(|adapter| (adapter.lora.config, adapter.base));
         let base = Base { name: name.to_string(), path, digest, tuning: Tuning::default(), adapter };
-        Ok(Start { config, tokenizer, base: Some(base) })
+        Ok(Start { config, tokenizer, base: Some(base), forget_bias: FORGET_BIAS })
     }
 
     /// Sets what of the base is trained, as the settings say.
@@ -106,7 +108,14 @@ impl Start {
     /// # Errors
     /// When the shape is impossible or the base has changed or gone.
     pub fn build(&self, seed: u64) -> Result<Box<dyn Trainable>> {
-        let Some(base) = &self.base else { return self.config.build(seed) };
+        let Some(base) = &self.base else {
+            return match &self.config {
+                ModelConfig::Lstm(config) => {
+                    Ok(Box::new(Lstm::new(config.clone(), seed)?.with_forget_bias(self.forget_bias)))
+                }
+                config => config.build(seed),
+            };
+        };
         let parts = Parts::read(&base.path)?;
         if parts.config != self.config {
             return Err(Error::damaged(&base.path, "has become another model since it was read; start again"));
@@ -256,5 +265,22 @@ impl Start {
             return Err(Error::Memory { what, needed, free, remedy });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LstmConfig;
+    use crate::tokenizer::Level;
+
+    #[test]
+    fn a_new_lstm_begins_with_the_bias_that_was_asked_for() {
+        let tokenizer = Tokenizer::train(Level::Char, &["ab"], None).unwrap();
+        let shape =
+            LstmConfig { vocab: tokenizer.vocab_size(), embed: 3, hidden: 5, layers: 2, ..LstmConfig::default() };
+        let start = Start { forget_bias: 0.5, ..Start::scratch(ModelConfig::Lstm(shape), tokenizer) };
+        let model = start.build(1).unwrap();
+        assert_eq!(model.params().data.iter().filter(|&&x| x == 0.5).count(), 2 * 5);
     }
 }

@@ -24,6 +24,9 @@ use pass::Saved;
 pub use regularization::Regularization;
 use session::OwnDecoding;
 
+/// Bias of a new model's forget gates: it begins by remembering (Jozefowicz, Zaremba and Sutskever 2015).
+pub const FORGET_BIAS: f32 = 1.0;
+
 /// The shape of an LSTM.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LstmConfig {
@@ -117,7 +120,8 @@ impl State {
 }
 
 impl Lstm {
-    /// A new model: all weights uniform in ±1/√H as in PyTorch, the forget gate's bias at one.
+    /// A new model: the embedding normal of 0.1, all other weights uniform in ±1/√H as in PyTorch, biases zero, but
+    /// [`FORGET_BIAS`] of the forget gates.
     ///
     /// # Errors
     /// When the shape is impossible.
@@ -138,7 +142,6 @@ impl Lstm {
             let recurrent_bias = p.add(format!("lstm.bias_hh_l{l}"), &[4 * hidden]);
             p.fill_uniform(&weight, bound, seed);
             p.fill_uniform(&recurrent, bound, seed);
-            p.data[bias.start + hidden..bias.start + 2 * hidden].fill(1.0);
             let input = Linear { weight, bias: Some(bias), inputs, outputs: 4 * hidden, layout: Layout::OutIn };
             let rounds = add_rounds(&mut p, &config, (l, inputs, hidden), seed);
             stack.push(Layer { input, recurrent, recurrent_bias, hidden, rounds });
@@ -150,7 +153,7 @@ impl Lstm {
             p.fill_uniform(&weight, 1.0 / (inputs as f32).sqrt(), seed);
         }
         let head = Linear { weight, bias, inputs, outputs: vocab, layout: Layout::OutIn };
-        Ok(Lstm {
+        let model = Lstm {
             config,
             params: p,
             embedding,
@@ -161,7 +164,20 @@ impl Lstm {
             regularization: Regularization::default(),
             saved: Memory::default(),
             own: OwnDecoding::default(),
-        })
+        };
+        Ok(model.with_forget_bias(FORGET_BIAS))
+    }
+
+    /// The model with this bias of the forget gates of all layers, from which training begins.
+    #[must_use]
+    pub fn with_forget_bias(mut self, bias: f32) -> Self {
+        for layer in &self.layers {
+            if let Some(gates) = &layer.input.bias {
+                let start = gates.start + layer.hidden;
+                self.params.data[start..start + layer.hidden].fill(bias);
+            }
+        }
+        self
     }
 
     /// The shape.

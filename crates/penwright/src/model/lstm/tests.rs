@@ -53,6 +53,18 @@ fn relative_error(ours: &[f32], exact: &[f32]) -> f64 {
     (dot(&difference, &difference) / dot(exact, exact)).sqrt()
 }
 
+#[test]
+fn only_forget_gates_begin_with_a_bias() {
+    for (model, bias) in [(model(true), FORGET_BIAS), (model(true).with_forget_bias(0.25), 0.25)] {
+        for (l, hidden) in [(0, 70), (1, 70), (2, 44)] {
+            let name = format!("lstm.bias_ih_l{l}");
+            let tensor = model.params.tensors.iter().find(|tensor| tensor.name == name).unwrap();
+            let expected: Vec<f32> = (0..4 * hidden).map(|i| if i / hidden == 1 { bias } else { 0.0 }).collect();
+            assert_eq!(model.params.data[tensor.range.clone()], expected);
+        }
+    }
+}
+
 /// A rounded factor is off by at most 2^-9 of itself, in any direction. What a product sums are many of them, and some
 /// tens of products follow one another along the layers and the steps that an LSTM looks back on.
 #[test]

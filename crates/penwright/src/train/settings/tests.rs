@@ -16,6 +16,16 @@ fn a_dropout_of_one_number_is_that_of_all_places() {
 }
 
 #[test]
+fn an_lstm_begins_by_remembering_but_for_sgd() {
+    let bias = |optimizer| {
+        Settings { model: Some(ModelKind::Lstm), optimizer: Some(optimizer), ..Settings::default() }
+            .filled()
+            .forget_bias
+    };
+    assert_eq!([OptimizerKind::Muon, OptimizerKind::Sgd].map(bias), [Some(1.0), Some(0.0)]);
+}
+
+#[test]
 fn upper_settings_win_and_a_length_replaces_a_length() {
     let below = Settings { steps: Some(10), lr: Some(1.0), batch: Some(3), ..Settings::default() };
     let upper = Settings { budget: Some(Duration::from_secs(90)), lr: Some(2.0), ..Settings::default() };

@@ -1,0 +1,92 @@
+"""The AWD-LSTM over words, here and in PyTorch: perplexity after each epoch and what an epoch takes; writes a table.
+
+    python bench/quality/words.py TEXT... --venv .venv-peers
+
+The texts are joined and cut into words (prepare_words.py, 10,000 of them, the last tenth held out). Both sides have the settings of
+Merity, Keskar and Socher (2018), PyTorch f32 or bfloat16, whichever takes less time a step. A side that is in the results
+already is not run again.
+"""
+import argparse
+import json
+import math
+import pathlib
+import sys
+import tempfile
+
+from common import call
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SHAPE = ("--layers", 3, "--embed", 400, "--batch", 20)
+AWD = ("--model", "lstm", "--level", "word", "--word-format", "ptb", "--width", 1150, "--tied", "--context", 70, "--random-length",
+       "--dropout-input", 0.4, "--dropout-hidden", 0.25, "--dropout-output", 0.4, "--dropout-embed", 0.1, "--weight-drop", 0.5,
+       "--ar", 2, "--tar", 1, "--optimizer", "sgd", "--lr", 30, "--momentum", 0, "--schedule", "constant", "--warmup", 0)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("texts", nargs="+", type=pathlib.Path)
+    p.add_argument("--epochs", type=int, default=3)
+    p.add_argument("--sides", nargs="+", choices=("penwright", "torch"), default=("penwright", "torch"))
+    p.add_argument("--venv", type=pathlib.Path, default=ROOT / ".venv-peers")
+    p.add_argument("--penwright", type=pathlib.Path, default=ROOT / "target/release/penwright")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/words", help="without ending")
+    a = p.parse_args()
+    out = a.out.with_suffix(".json")
+    results = json.loads(out.read_text()) if out.exists() else {}
+    with tempfile.TemporaryDirectory() as work:
+        work = pathlib.Path(work)
+        print(call([sys.executable, HERE / "prepare_words.py", work, *a.texts]), end="", file=sys.stderr)
+        for side in a.sides:
+            if side not in results:
+                results[side] = (penwright if side == "penwright" else torch)(a, work)
+                out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    a.out.with_suffix(".md").write_text(page(results))
+    print(page(results))
+
+
+def torch(a, work):
+    def command(*more):
+        script = [a.venv / "bin/python", HERE / "torch_words.py", work / "train.txt", work / "val.txt", *SHAPE, "--threads", a.threads]
+        return [json.loads(line) for line in call([*script, *more]).splitlines()]
+
+    cost = {flags: command("--epochs", 1, "--steps", 5, *flags)[-1]["seconds_a_step"] for flags in ((), ("--bf16",))}
+    flags = min(cost, key=cost.get)
+    epochs = command("--epochs", a.epochs, *flags)
+    return {"precision": "bf16" if flags else "f32", "perplexity": [e["perplexity"] for e in epochs], "seconds": [e["seconds"] for e in epochs]}
+
+
+def penwright(a, work):
+    train = [a.penwright, "train", work / "train.txt", "--val", work / "val.txt", *SHAPE, *AWD, "--out", work / "run", "--threads", a.threads,
+             "--epochs", a.epochs, "--sample-every", 0, "--json"]
+    plan = json.loads(call([*train, "--dry-run"]))
+    each = plan["steps"] // a.epochs
+    call([*train, "--eval-every", each])
+    events = [json.loads(line) for line in (work / "run/metrics.jsonl").read_text().splitlines()]
+    checks = [e for e in events if e["event"] == "eval"][:a.epochs]
+    trained = [time_until(events, e["step"]) for e in checks]
+    return {"perplexity": [math.exp(e["val_loss"]) for e in checks],
+            "seconds": [after - before for before, after in zip([0, *trained], trained)]}
+
+
+def time_until(events, step):
+    """The seconds that the steps up to one took, without validations, by the last report until then."""
+    last = [e for e in events if e["event"] == "step" and e["step"] <= step][-1]
+    return last["tokens"] / last["tokens_per_s"] * step / last["step"]
+
+
+def page(results):
+    lines = ["# The AWD-LSTM over words", "", "Written by bench/quality/words.py: held-out perplexity and training time of each epoch.", "",
+             "| epoch | Penwright | PyTorch | difference | Penwright, s | PyTorch, s | ratio |", "| ---: |" + " ---: |" * 6]
+    ours, theirs = (results.get(side, {"perplexity": [], "seconds": []}) for side in ("penwright", "torch"))
+    for n in range(max(len(ours["perplexity"]), len(theirs["perplexity"]))):
+        row = [side[key][n] if n < len(side[key]) else None for key in ("perplexity", "seconds") for side in (ours, theirs)]
+        both = None not in row
+        cells = [f"{x:.1f}" if x else "" for x in row]
+        difference, ratio = (f"{100 * (row[0] / row[1] - 1):+.1f} %", f"{row[3] / row[2]:.2f}") if both else ("", "")
+        lines.append(f"| {n + 1} | {cells[0]} | {cells[1]} | {difference} | {cells[2]} | {cells[3]} | {ratio} |")
+    return "\n".join(lines) + "\n"
+
+
+main()
