@@ -14,6 +14,9 @@ const PROBE: (f64, u64) = (0.04, 5);
 const RELAID: f64 = 0.1;
 /// One part of so many of the validation text tells what a validation takes.
 const VALIDATED: usize = 40;
+/// Then so many times as much, where that takes no more than this part of the budget.
+const MORE: usize = 4;
+const PROBED: f64 = 0.02;
 
 /// The time of an optimizer step, the lowest of a few that change nothing.
 ///
@@ -87,7 +90,7 @@ impl Trainer<'_> {
     }
 
     fn lay_first(&mut self, budget: f64) -> Result<()> {
-        self.progress.validation = self.validation_seconds()?;
+        self.progress.validation = self.validation_seconds(budget)?;
         let (validation, step_seconds) = (self.progress.validation, self.step_seconds());
         let left = (budget - self.elapsed()).max(0.0);
         let evals = ((0.1 * left / validation.max(1e-9)) as u64).clamp(1, self.options.evals);
@@ -99,14 +102,21 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// What a validation will take, by a small part of its text.
-    fn validation_seconds(&mut self) -> Result<f64> {
-        let (val, before) = (&self.data.val, self.elapsed());
-        let part = (val.len() / VALIDATED).max(2 * self.options.context).min(val.len());
-        self.model.validate(&val[..part])?;
-        let seconds = self.elapsed() - before;
-        self.progress.validating += seconds;
-        Ok(seconds * val.len() as f64 / part.max(1) as f64)
+    /// What a validation will take, by a small part of its text, then by more where there is time: a long text is read
+    /// faster than a short one.
+    fn validation_seconds(&mut self, budget: f64) -> Result<f64> {
+        let val = &self.data.val;
+        let mut part = (val.len() / VALIDATED).max(2 * self.options.context).min(val.len());
+        loop {
+            let before = self.elapsed();
+            self.model.validate(&val[..part])?;
+            let seconds = self.elapsed() - before;
+            self.progress.validating += seconds;
+            if part == val.len() || MORE as f64 * seconds > PROBED * budget {
+                return Ok(seconds * val.len() as f64 / part.max(1) as f64);
+            }
+            part = (MORE * part).min(val.len());
+        }
     }
 
     /// Lays the end anew, for a machine that has become slower or faster: after each validation, and between them.

@@ -52,7 +52,7 @@ impl Lstm {
 
     /// The scores after a forward pass of one text.
     fn scores<E: Factor>(&self, saved: &mut Saved<E>, targets: &[u32], cache: Option<&mut Cache>) -> Vec<TokenScore> {
-        self.logits(saved);
+        self.logits(saved, 1);
         match cache {
             Some(cache) => {
                 let (logits, outputs) = self.logits_and_outputs(saved);

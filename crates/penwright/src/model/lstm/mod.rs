@@ -7,6 +7,7 @@ mod neural_cache;
 mod pass;
 mod regularization;
 mod session;
+mod validation;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Adaptation, DecodePrecision, LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable,
-    check_tokens, mean_of, scores_of,
+    check_tokens, scores_of,
 };
 use crate::layers::{Dropout, Layout, Linear, LstmLayer as Layer, Round};
 use crate::{Error, Result};
@@ -195,7 +196,7 @@ impl Lstm {
             let end = (start + WINDOW).min(n);
             let scores = team(|| {
                 self.forward(&mut saved, &tokens[start..end], &mut state);
-                scores_of(self.logits(&mut saved), &tokens[start + 1..=end], self.config.vocab)
+                scores_of(self.logits(&mut saved, 1), &tokens[start + 1..=end], self.config.vocab)
             });
             sink(&scores)?;
         }
@@ -355,11 +356,10 @@ impl Trainable for Lstm {
     }
 
     fn validate(&self, tokens: &[u32]) -> Result<f64> {
-        let score = match self.precision {
-            Precision::F32 => Self::score_in::<f32>,
-            Precision::Bf16 => Self::score_in::<Bf16>,
-        };
-        Ok(mean_of(|sink| score(self, tokens, sink))?.0)
+        match self.precision {
+            Precision::F32 => self.validate_in::<f32>(tokens),
+            Precision::Bf16 => self.validate_in::<Bf16>(tokens),
+        }
     }
 
     fn snapshot(&self) -> Arc<dyn LanguageModel> {

@@ -83,12 +83,12 @@ impl Lstm {
         }
     }
 
-    /// Logits `[T · B, V]` of the last forward pass of one text.
-    pub(super) fn logits<'a, E: Factor>(&self, s: &'a mut Saved<E>) -> &'a mut [f32] {
-        let (p, time) = (&self.params.data, s.inputs.len());
-        s.logits.resize(time * self.config.vocab, 0.0);
+    /// Logits `[T · B, V]` of the last forward pass.
+    pub(super) fn logits<'a, E: Factor>(&self, s: &'a mut Saved<E>, batch: usize) -> &'a mut [f32] {
+        let (p, rows) = (&self.params.data, s.inputs.len());
+        s.logits.resize(rows * self.config.vocab, 0.0);
         let init = self.head.bias_of(p).map_or(Init::Zero, Init::Bias);
-        let outputs = self.shown(self.layers.len() - 1, &s.layers, &s.dropped, &s.masks, (1, time));
+        let outputs = self.shown(self.layers.len() - 1, &s.layers, &s.dropped, &s.masks, (batch, rows / batch));
         product_into::<E, _, _>(Output::Sums { c: &mut s.logits, init }, outputs, self.head.matrix(p));
         &mut s.logits
     }

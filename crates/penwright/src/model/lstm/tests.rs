@@ -1,6 +1,7 @@
 //! Steps in bfloat16 against those in f32, gradients against differences, bits against bits.
 
 use super::*;
+use crate::model::mean_of;
 
 fn model(tied: bool) -> Lstm {
     Lstm::new(LstmConfig { vocab: 31, embed: 44, hidden: 70, layers: 3, tied, ..LstmConfig::default() }, 5).unwrap()
