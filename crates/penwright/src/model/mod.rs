@@ -173,8 +173,8 @@ pub trait Trainable: LanguageModel {
         carried.is_empty()
     }
 
-    /// The mean loss over a text in nats a token, for watching training; that of [`LanguageModel::score`] but for what a
-    /// recurrent model knows of tokens hundreds of places back, where it reads parts of the text side by side.
+    /// The mean loss over a text in nats a token, for watching training; that of [`LanguageModel::score`] but for what
+    /// a recurrent model knows of tokens hundreds of places back, where it reads parts of the text side by side.
     ///
     /// # Errors
     /// As [`LanguageModel::score`].

@@ -8,7 +8,8 @@ use crate::tokenizer::Level;
 /// Validations in all when a model that is there is trained on: each costs as much as many of its few steps.
 pub(super) const TUNING_EVALS: u64 = 12;
 
-/// The defaults of a family. With SGD's large steps an LSTM that begins to remember everything is slow to recover (docs/lstm.md).
+/// The defaults of a family. With SGD's large steps an LSTM that begins by remembering is slow to recover
+/// (docs/lstm.md).
 pub(super) fn of(kind: ModelKind, level: Level, optimizer: OptimizerKind) -> Settings {
     let (lr, decay, clip) = rates(kind, optimizer);
     let common = Settings {

@@ -1,5 +1,5 @@
-//! The loss over a text that training looks at now and then, faster than by one token after another: parts of the text are
-//! read side by side, each after some of what is before it, so that all but nothing of the state is missing.
+//! The loss over a text that training looks at now and then, faster than by one token after another: parts of the
+//! text are read side by side, each after some of what is before it, so that all but nothing of the state is missing.
 
 use penwright_kernels::{Factor, team};
 
