@@ -1,7 +1,9 @@
 """What the scripts of this folder share."""
 import json
+import statistics
 import subprocess
 import sys
+import time
 
 
 def split(text, work):
@@ -35,3 +37,16 @@ def train(penwright, parts, run, *flags):
 def held_out(penwright, run, part, *flags):
     """What a run makes of the held-out part."""
     return json.loads(call([penwright, "eval", run, part, "--json", "--quiet", *flags]))
+
+
+def faster_in_bf16(step, repeats=5):
+    """Whether `step(bf16)` takes less time so than in f32: medians of some steps, the first, which compiles, left out."""
+    def cost(bf16):
+        times = []
+        for _ in range(1 + repeats):
+            begun = time.perf_counter()
+            step(bf16)
+            times.append(time.perf_counter() - begun)
+        return statistics.median(times[1:])
+
+    return cost(True) < cost(False)

@@ -37,7 +37,6 @@ def main():
     out = a.out.with_suffix(".json")
     results = json.loads(out.read_text()) if out.exists() else {}
     runs = [line.split(None, 3) for line in a.list.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    a.penwright = a.penwright.resolve()
     runs = [run for run in runs if (not a.only or run[0] in a.only) and key(run) not in results]
 
     def one(run):

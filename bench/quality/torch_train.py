@@ -11,11 +11,12 @@ validating are not in the time; the vocabulary is that of both texts.
 import argparse
 import json
 import math
-import statistics
 import time
 
 import torch
 from torch import nn
+
+from common import faster_in_bf16
 
 SHAPES = {"gpt2": dict(batch=12, context=64, lr=1e-3, decay=0.1, betas=(0.9, 0.99)),
           "lstm": dict(batch=64, context=128, lr=2e-3, decay=0.01, betas=(0.9, 0.99))}
@@ -89,12 +90,12 @@ def run(a, train, val, vocab):
         optimizer.zero_grad(set_to_none=True)
         state = None if after is None else tuple(s.detach() for s in after)
 
-    def cost(bf16):
+    def trial(bf16):
         nonlocal state
         state = None
-        return seconds_of_a_step(lambda: step(0.0, bf16))
+        step(0.0, bf16)
 
-    bf16 = min((False, True), key=cost)
+    bf16 = faster_in_bf16(trial)
     optimizer.state.clear()
     batches, state = type(batches)(train, batch, context), None
     taken, steps, best, next_validation = 0.0, 0, math.inf, 1 / VALIDATIONS
@@ -111,16 +112,6 @@ def run(a, train, val, vocab):
         taken, steps = taken + time.perf_counter() - begun, steps + 1
     return {"model": a.model, "seconds": taken, "steps": steps, "val_loss": best, "bits_per_char": best / math.log(2),
             "params": sum(p.numel() for p in model.parameters()), "precision": "bf16" if bf16 else "f32"}
-
-
-def seconds_of_a_step(step, repeats=5):
-    """The median of some steps after the first, which compiles."""
-    times = []
-    for _ in range(1 + repeats):
-        begun = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times[1:])
 
 
 class Windows:

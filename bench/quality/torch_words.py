@@ -3,18 +3,20 @@
     python torch_words.py train.txt val.txt --epochs 3 --layers 3 --hidden 1150 --embed 400 --batch 20
 
 Weight-drop, locked dropout, embedding dropout, tied embeddings, activation and temporal activation regularisation, random length
-of back-propagation, SGD that is averaged once validation has not improved for five checks. Weights begin as Penwright's do. One
-line of JSON for each epoch.
+of back-propagation, SGD that is averaged once validation has not improved for five checks. Weights begin as Penwright's do. In
+f32 or bfloat16, whichever takes less time a step. One line of JSON for each epoch.
 """
 import argparse
+import copy
 import json
 import math
-import statistics
 import time
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from common import faster_in_bf16
 
 
 def arguments():
@@ -28,8 +30,6 @@ def arguments():
                           ("dropout-output", 0.4), ("dropout-embed", 0.1), ("weight-drop", 0.5), ("alpha", 2.0), ("beta", 1.0)):
         p.add_argument(f"--{name}", type=float, default=default)
     p.add_argument("--fixed-length", action="store_true", help="every step the same number of tokens")
-    p.add_argument("--bf16", action="store_true")
-    p.add_argument("--steps", type=int, help="end after so many, with the seconds of a step, the first left out")
     return p.parse_args()
 
 
@@ -84,8 +84,11 @@ def main():
     ids = {word: i for i, word in enumerate(sorted(set(texts[0]) | set(texts[1])))}
     train, val = (torch.tensor([ids[word] for word in text]) for text in texts)
     model = Model(a, len(ids))
-    averaged, count, checks, times = None, 0, [], []
+    averaged, count, checks = None, 0, []
     x, y = streams(train, a.batch)
+    trial = copy.deepcopy(model)
+    bf16 = faster_in_bf16(lambda bf16: step(a, trial, x[:a.bptt], y[:a.bptt], trial.begin(a.batch), a.bptt, bf16))
+    torch.manual_seed(a.seed)
     for epoch in range(1, a.epochs + 1):
         begun, states, at = time.perf_counter(), model.begin(a.batch), 0
         while at < len(x):
@@ -94,11 +97,7 @@ def main():
                 base = float(a.bptt) if torch.rand(()) < 0.95 else a.bptt / 2
                 length = max(5, int(torch.normal(torch.tensor(base), 5.0)))
             part = slice(at, min(at + length, len(x)))
-            times.append(time.perf_counter())
-            if a.steps and len(times) > a.steps + 1:
-                print(json.dumps({"seconds_a_step": statistics.median(b - a for a, b in zip(times[1:], times[2:]))}))
-                return
-            states = step(a, model, x[part], y[part], states, length)
+            states = step(a, model, x[part], y[part], states, length, bf16)
             at = part.stop
             if averaged is not None:
                 count += 1
@@ -109,13 +108,14 @@ def main():
         if averaged is None and len(checks) > 5 and loss > min(checks[:-5]):
             averaged, count = [p.detach().clone() for p in model.parameters()], 1
         checks.append(loss)
-        print(json.dumps({"epoch": epoch, "perplexity": math.exp(loss), "seconds": taken, "averaged": averaged is not None}), flush=True)
+        print(json.dumps({"epoch": epoch, "perplexity": math.exp(loss), "seconds": taken, "averaged": averaged is not None,
+                          "precision": "bf16" if bf16 else "f32"}), flush=True)
 
 
-def step(a, model, x, y, states, length):
+def step(a, model, x, y, states, length, bf16):
     model.train()
     states = [tuple(s.detach() for s in state) for state in states]
-    with torch.autocast("cpu", torch.bfloat16, enabled=a.bf16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         logits, raw, dropped, states = model(x, states)
         loss = F.cross_entropy(logits.float().flatten(0, 1), y.flatten())
         loss = loss + a.alpha * dropped.float().pow(2).mean()

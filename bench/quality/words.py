@@ -3,8 +3,7 @@
     python bench/quality/words.py TEXT... --venv .venv-peers
 
 The texts are joined and cut into words (prepare_words.py, 10,000 of them, the last tenth held out). Both sides have the settings of
-Merity, Keskar and Socher (2018), PyTorch f32 or bfloat16, whichever takes less time a step. A side that is in the results
-already is not run again.
+Merity, Keskar and Socher (2018). A side that is in the results already is not run again.
 """
 import argparse
 import json
@@ -13,7 +12,7 @@ import pathlib
 import sys
 import tempfile
 
-from common import call
+from common import call, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -47,32 +46,26 @@ def main():
 
 
 def torch(a, work):
-    def command(*more):
-        script = [a.venv / "bin/python", HERE / "torch_words.py", work / "train.txt", work / "val.txt", *SHAPE, "--threads", a.threads]
-        return [json.loads(line) for line in call([*script, *more]).splitlines()]
-
-    cost = {flags: command("--epochs", 1, "--steps", 5, *flags)[-1]["seconds_a_step"] for flags in ((), ("--bf16",))}
-    flags = min(cost, key=cost.get)
-    epochs = command("--epochs", a.epochs, *flags)
-    return {"precision": "bf16" if flags else "f32", "perplexity": [e["perplexity"] for e in epochs], "seconds": [e["seconds"] for e in epochs]}
+    epochs = call([a.venv / "bin/python", HERE / "torch_words.py", work / "train.txt", work / "val.txt", *SHAPE, "--threads", a.threads,
+                   "--epochs", a.epochs])
+    epochs = [json.loads(line) for line in epochs.splitlines()]
+    return {"precision": epochs[0]["precision"], "perplexity": [e["perplexity"] for e in epochs], "seconds": [e["seconds"] for e in epochs]}
 
 
 def penwright(a, work):
-    train = [a.penwright, "train", work / "train.txt", "--val", work / "val.txt", *SHAPE, *AWD, "--out", work / "run", "--threads", a.threads,
-             "--epochs", a.epochs, "--sample-every", 0, "--json"]
-    plan = json.loads(call([*train, "--dry-run"]))
-    each = plan["steps"] // a.epochs
-    call([*train, "--eval-every", each])
-    events = [json.loads(line) for line in (work / "run/metrics.jsonl").read_text().splitlines()]
-    checks = [e for e in events if e["event"] == "eval"][:a.epochs]
-    trained = [time_until(events, e["step"]) for e in checks]
+    parts = [work / "train.txt", work / "val.txt"]
+    flags = [*SHAPE, *AWD, "--threads", a.threads, "--epochs", a.epochs]
+    plan = json.loads(call([a.penwright, "train", parts[0], "--val", parts[1], *flags, "--dry-run", "--json"]))
+    events = train(a.penwright, parts, work / "run", *flags, "--eval-every", plan["steps"] // a.epochs, "--sample-every", 0)
+    checks = events["eval"][:a.epochs]
+    trained = [time_until(events["step"], e["step"]) for e in checks]
     return {"perplexity": [math.exp(e["val_loss"]) for e in checks],
             "seconds": [after - before for before, after in zip([0, *trained], trained)]}
 
 
-def time_until(events, step):
+def time_until(reports, step):
     """The seconds that the steps up to one took, without validations, by the last report until then."""
-    last = [e for e in events if e["event"] == "step" and e["step"] <= step][-1]
+    last = [e for e in reports if e["step"] <= step][-1]
     return last["tokens"] / last["tokens_per_s"] * step / last["step"]
 
 
