@@ -180,6 +180,12 @@ pub trait Trainable: LanguageModel {
     /// As [`LanguageModel::score`].
     fn validate(&self, tokens: &[u32]) -> Result<f64>;
 
+    /// Tokens from which on [`validate`](Self::validate) takes as long for each token as for a text of any length; a
+    /// shorter text takes longer for each.
+    fn evenly_validated_from(&self) -> usize {
+        0
+    }
+
     /// A copy of the model as it is now, to write with.
     fn snapshot(&self) -> Arc<dyn LanguageModel>;
 

@@ -102,17 +102,18 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// What a validation will take, by a small part of its text, then by more where there is time: a long text is read
-    /// faster than a short one.
+    /// What a validation will take, by a small part of its text; by more, where there is time, of a model that reads a
+    /// long text faster than a short one.
     fn validation_seconds(&mut self, budget: f64) -> Result<f64> {
         let val = &self.data.val;
+        let enough = self.model.evenly_validated_from().min(val.len());
         let mut part = (val.len() / VALIDATED).max(2 * self.options.context).min(val.len());
         loop {
             let before = self.elapsed();
             self.model.validate(&val[..part])?;
             let seconds = self.elapsed() - before;
             self.progress.validating += seconds;
-            if part == val.len() || MORE as f64 * seconds > PROBED * budget {
+            if part >= enough || MORE as f64 * seconds > PROBED * budget {
                 return Ok(seconds * val.len() as f64 / part.max(1) as f64);
             }
             part = (MORE * part).min(val.len());

@@ -28,6 +28,9 @@ use session::OwnDecoding;
 /// Bias of a new model's forget gates: it begins by remembering (Jozefowicz, Zaremba and Sutskever 2015).
 pub const FORGET_BIAS: f32 = 1.0;
 
+/// Rows of logits at once where a text is scored.
+const WINDOW: usize = 1024;
+
 /// The shape of an LSTM.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LstmConfig {
@@ -188,7 +191,6 @@ impl Lstm {
 
     /// [`LanguageModel::score`] in the kind of number E.
     fn score_in<E: Factor>(&self, tokens: &[u32], sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>) -> Result<()> {
-        const WINDOW: usize = 1024;
         check_tokens(tokens, self.config.vocab)?;
         let (mut saved, mut state) = (Saved::<E>::default(), State::new(&self.config, 1));
         let n = tokens.len().saturating_sub(1);
@@ -360,6 +362,10 @@ impl Trainable for Lstm {
             Precision::F32 => self.validate_in::<f32>(tokens),
             Precision::Bf16 => self.validate_in::<Bf16>(tokens),
         }
+    }
+
+    fn evenly_validated_from(&self) -> usize {
+        validation::PARTS * validation::LEAST
     }
 
     fn snapshot(&self) -> Arc<dyn LanguageModel> {

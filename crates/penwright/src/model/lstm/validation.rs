@@ -4,17 +4,15 @@
 use penwright_kernels::{Factor, team};
 
 use super::pass::Saved;
-use super::{Lstm, State};
+use super::{Lstm, State, WINDOW};
 use crate::Result;
 use crate::model::{check_tokens, mean_of, scores_of};
 
 /// Parts at most, each of so many tokens at least.
-const PARTS: usize = 16;
-const LEAST: usize = 2048;
+pub(super) const PARTS: usize = 16;
+pub(super) const LEAST: usize = 2048;
 /// Tokens before a part that it is read after.
 const WARM_UP: usize = 256;
-/// Rows of logits at once.
-const ROWS: usize = 1024;
 
 impl Lstm {
     /// Nats a token. A text too short for parts is read as [`LanguageModel::score`](crate::model::LanguageModel::score)
@@ -39,8 +37,8 @@ impl Lstm {
         team(|| {
             self.forward(&mut saved, &at(&before, 0, WARM_UP), &mut state);
             self.forget(&mut state, 0); // the text's beginning has nothing before it
-            for t in (0..len).step_by(ROWS / count) {
-                let time = (len - t).min(ROWS / count);
+            for t in (0..len).step_by(WINDOW / count) {
+                let time = (len - t).min(WINDOW / count);
                 self.forward(&mut saved, &at(&starts, t, time), &mut state);
                 let scores = scores_of(self.logits(&mut saved, count), &at(&next, t, time), self.config.vocab);
                 for (i, score) in scores.iter().enumerate() {
