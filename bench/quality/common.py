@@ -6,6 +6,17 @@ import sys
 import time
 
 
+class Results(dict):
+    """What was measured, in a JSON file from one measurement to the next, so that nothing need be measured twice."""
+
+    def __init__(self, out):
+        self.path = out.with_suffix(".json")
+        super().__init__(json.loads(self.path.read_text()) if self.path.exists() else {})
+
+    def save(self):
+        self.path.write_text(json.dumps(self, indent=1, sort_keys=True) + "\n")
+
+
 def split(text, work):
     """A text's first nine tenths and its last one, which is held out, as files in a folder."""
     whole = text.read_text(encoding="utf-8")

@@ -11,14 +11,13 @@ the last tenth is held out, as bench/quality/run.py does.
 """
 import argparse
 import concurrent.futures
-import json
 import pathlib
 import shlex
 import sys
 import tempfile
 import threading
 
-from common import held_out, split, train
+from common import Results, held_out, split, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -34,8 +33,7 @@ def main():
     p.add_argument("--at-once", type=int, default=2, help="runs side by side")
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/recipes", help="without ending")
     a = p.parse_args()
-    out = a.out.with_suffix(".json")
-    results = json.loads(out.read_text()) if out.exists() else {}
+    results = Results(a.out)
     runs = [line.split(None, 3) for line in a.list.read_text().splitlines() if line.strip() and not line.startswith("#")]
     runs = [run for run in runs if (not a.only or run[0] in a.only) and key(run) not in results]
 
@@ -43,7 +41,7 @@ def main():
         result = trained(run, a)
         with LOCK:
             results[key(run)] = result
-            out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            results.save()
         print(f"{key(run)}: {result['bits_per_char']:.4f}", file=sys.stderr, flush=True)
 
     with concurrent.futures.ThreadPoolExecutor(a.at_once) as pool:

@@ -12,7 +12,7 @@ import pathlib
 import sys
 import tempfile
 
-from common import call, held_out, split, train
+from common import Results, call, held_out, split, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -30,8 +30,7 @@ def main():
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/quality", help="without ending")
     p.add_argument("--again", action="store_true", help="measure again what is there")
     a = p.parse_args()
-    out = a.out.with_suffix(".json")
-    results = json.loads(out.read_text()) if out.exists() else {}
+    results = Results(a.out)
     for text in a.texts:
         for side in SIDES:
             if a.sides and side.replace(" ", "-") not in a.sides:
@@ -42,7 +41,7 @@ def main():
             with tempfile.TemporaryDirectory() as work:
                 entry[side] = measure(side, text, a, pathlib.Path(work))
             print(f"{text.stem}: {side} {entry[side]['bits_per_char']:.4f}", file=sys.stderr, flush=True)
-            out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            results.save()
             a.out.with_suffix(".md").write_text(page(results))
     print(page(results))
 

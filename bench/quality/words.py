@@ -3,16 +3,18 @@
     python bench/quality/words.py TEXT... --venv .venv-peers
 
 The texts are joined and cut into words (prepare_words.py, 10,000 of them, the last tenth held out). Both sides have the settings of
-Merity, Keskar and Socher (2018). A side that is in the results already is not run again.
+Merity, Keskar and Socher (2018). A side that is in the results already is not run again. --at-once runs both at the same time, with
+the same threads each: what else the machine does then slows both alike.
 """
 import argparse
+import concurrent.futures
 import json
 import math
 import pathlib
 import sys
 import tempfile
 
-from common import call, train
+from common import Results, call, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -29,18 +31,20 @@ def main():
     p.add_argument("--sides", nargs="+", choices=("penwright", "torch"), default=("penwright", "torch"))
     p.add_argument("--venv", type=pathlib.Path, default=ROOT / ".venv-peers")
     p.add_argument("--penwright", type=pathlib.Path, default=ROOT / "target/release/penwright")
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--threads", type=int, default=2, help="of each side")
+    p.add_argument("--at-once", action="store_true")
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/words", help="without ending")
     a = p.parse_args()
-    out = a.out.with_suffix(".json")
-    results = json.loads(out.read_text()) if out.exists() else {}
+    results = Results(a.out)
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         print(call([sys.executable, HERE / "prepare_words.py", work, *a.texts]), end="", file=sys.stderr)
-        for side in a.sides:
-            if side not in results:
-                results[side] = (penwright if side == "penwright" else torch)(a, work)
-                out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        missing = [side for side in a.sides if side not in results]
+        with concurrent.futures.ThreadPoolExecutor(2 if a.at_once else 1) as pool:
+            runs = {pool.submit(penwright if side == "penwright" else torch, a, work): side for side in missing}
+            for run in concurrent.futures.as_completed(runs):
+                results[runs[run]] = run.result()
+                results.save()
     a.out.with_suffix(".md").write_text(page(results))
     print(page(results))
 

@@ -53,6 +53,8 @@ mod sealed {
 pub trait Element: sealed::Sealed + Pod + Default + PartialEq + Debug + Send + Sync {
     /// How many steps of the inner dimension are multiplied by one instruction, and so lie side by side when packed.
     const GROUP: usize;
+    /// Binary digits of its significand.
+    const DIGITS: u32;
 
     /// Its value.
     fn get(self) -> f32;
@@ -63,6 +65,7 @@ pub trait Element: sealed::Sealed + Pod + Default + PartialEq + Debug + Send + S
 
 impl Element for f32 {
     const GROUP: usize = 1;
+    const DIGITS: u32 = f32::MANTISSA_DIGITS;
 
     #[inline(always)]
     fn get(self) -> f32 {
@@ -77,6 +80,7 @@ impl Element for f32 {
 
 impl Element for Bf16 {
     const GROUP: usize = 2;
+    const DIGITS: u32 = 8;
 
     #[inline(always)]
     fn get(self) -> f32 {

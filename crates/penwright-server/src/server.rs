@@ -90,7 +90,7 @@ impl Server {
                 // Connections wait for those who follow a run, and they for its end.
                 let _ = asked.wait_for(|stop| *stop).await;
                 if let Some(trainer) = &app.trainer {
-                    trainer.stop();
+                    trainer.close();
                 }
             };
             tokio::join!(connections.serve(stopper.0.subscribe(), grace), training);

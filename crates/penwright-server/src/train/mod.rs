@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use penwright::model::{DecodePrecision, ModelKind};
 use penwright::run::Run as OpenRun;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Failure};
 use crate::http::ApiError;
 pub(crate) use run::{Following, Run};
 
@@ -33,7 +33,15 @@ impl Place {
 pub(crate) struct Trainer {
     folder: PathBuf,
     place: Place,
-    runs: Mutex<Vec<Arc<Run>>>,
+    runs: Mutex<Runs>,
+}
+
+#[derive(Default)]
+struct Runs {
+    /// The oldest first.
+    all: Vec<Arc<Run>>,
+    /// Whether no more may begin.
+    closed: bool,
 }
 
 impl Trainer {
@@ -42,19 +50,20 @@ impl Trainer {
         Trainer { folder, place: Place { engine, precision }, runs: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Run>>> {
+    fn lock(&self) -> MutexGuard<'_, Runs> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The runs, the oldest first.
     pub(crate) fn runs(&self) -> Vec<Arc<Run>> {
-        self.lock().clone()
+        self.lock().all.clone()
     }
 
     /// Begins a run in the folder `name`, which the caller has found to be nothing but a name.
     ///
     /// # Errors
-    /// When another is going on, there is a run or a model of the name, or no thread can be had.
+    /// When another is going on, there is a run or a model of the name, the server is about to leave, or no thread can be
+    /// had.
     pub(crate) fn begin(
         &self,
         name: &str,
@@ -64,7 +73,10 @@ impl Trainer {
     ) -> Result<Arc<Run>, ApiError> {
         let conflict = |message: String| ApiError::new(StatusCode::CONFLICT, message).code("conflict");
         let mut runs = self.lock();
-        if runs.iter().any(|run| run.is_going()) {
+        if runs.closed {
+            return Err(Failure::Stopping.into());
+        }
+        if runs.all.iter().any(|run| run.is_going()) {
             return Err(conflict("another run is being trained; stop it, or wait for its end".into()));
         }
         let out = self.folder.join(name);
@@ -76,13 +88,15 @@ impl Trainer {
         }
         let run = Arc::new(Run::new(name, kind, out));
         run.start(text, budget, self.place.clone())?;
-        runs.push(run.clone());
+        runs.all.push(run.clone());
         Ok(run)
     }
 
-    /// Ends what is going on after the step at hand.
-    pub(crate) fn stop(&self) {
-        self.runs().iter().for_each(|run| run.stop());
+    /// Ends what is going on after the step at hand, for good: a request whose text was still on its way begins nothing.
+    pub(crate) fn close(&self) {
+        let mut runs = self.lock();
+        runs.closed = true;
+        runs.all.iter().for_each(|run| run.stop());
     }
 
     /// Waits until all is saved.

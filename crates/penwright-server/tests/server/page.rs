@@ -1,12 +1,15 @@
 //! What the page asks: a look inside the models, and training.
 
+use std::io::Write;
+use std::time::{Duration, Instant};
+
 use serde_json::{Map, Value, json};
 
 use penwright_server::Options;
 use proptest::prelude::*;
 
 use super::properties::anything;
-use super::support::{Served, TEXT, options, runs};
+use super::support::{Served, TEXT, options, read_answer, runs};
 
 #[test]
 fn one_sees_inside_the_models() {
@@ -108,6 +111,41 @@ fn a_run_is_stopped_and_another_refused_meanwhile() {
         (&json!("done"), &json!("interrupted"))
     );
     assert_eq!(server.get("/api/train").ok()["runs"][1]["state"], "stopped");
+}
+
+#[test]
+fn a_server_that_stops_saves_what_it_trains_and_begins_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Served::new(runs(), Options { training: Some(folder.path().into()), ..options() });
+    let wish =
+        |name: &str| json!({"name": name, "kind": "lstm", "budget_s": 600, "text": TEXT.repeat(400)}).to_string();
+    // A request that is let in before the stop, and whose text arrives after it.
+    let late = wish("late");
+    let mut client = server.connect();
+    let head = format!(
+        "POST /api/train HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        late.len()
+    );
+    client.write_all(head.as_bytes()).unwrap();
+    client.write_all(&late.as_bytes()[..1000]).unwrap();
+    assert_eq!(server.post_raw("/api/train", wish("one").as_bytes()).status, 202);
+    let start = Instant::now();
+    while server.get("/api/train").ok()["runs"][0]["state"] != "training" {
+        assert!(start.elapsed() < Duration::from_secs(60), "training has not begun");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server.stopper.stop();
+    while server.get("/ready").status != 503 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    client.write_all(&late.as_bytes()[1000..]).unwrap();
+    assert_eq!(read_answer(&mut client).error().0, 503);
+    assert_eq!(server.join().given_up, 0);
+    assert!(start.elapsed() < Duration::from_secs(300), "the training went on");
+    let record = std::fs::read_to_string(folder.path().join("one/metrics.jsonl")).unwrap();
+    assert!(record.lines().last().unwrap().contains("\"reason\":\"interrupted\""), "{record}");
+    penwright::run::Run::open(&folder.path().join("one")).unwrap();
+    assert!(folder.path().join("one/state").is_dir() && !folder.path().join("late").exists());
 }
 
 proptest! {

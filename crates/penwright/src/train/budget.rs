@@ -25,34 +25,26 @@ const PROBED: f64 = 0.02;
 pub(super) fn measure(start: &Start, data: &Data, options: &TrainOptions) -> Result<Duration> {
     options.check()?;
     start.check_memory(options)?;
-    let mut model = start.build(options.seed)?;
-    let mut optimizer = optimizer(model.params(), options);
-    let mut update = Duration::MAX;
-    let pass = pass_time(&mut *model, &data.train, options, Duration::MAX, &mut |model, grads| {
-        let began = Instant::now();
-        optimizer.update(&mut model.params_mut().data, grads, 1.0, 0.0, 0.0);
-        update = update.min(began.elapsed());
-    })?;
-    Ok(pass * options.accumulate as u32 + update)
+    step_time(&mut *start.build(options.seed)?, &data.train, options, Duration::MAX)
 }
 
-/// The time of a pass forward and backward, the lowest of a few; `after` is called with the gradients of each. The first
-/// touches its memory, so that there are two at least; after `limit` no more begin.
+/// The same of a model that is there. The first step touches its memory, so that there are two at least; after `limit` no
+/// more begin.
 ///
 /// # Errors
 /// When the text is too short.
-pub(super) fn pass_time(
+pub(super) fn step_time(
     model: &mut dyn Trainable,
     tokens: &[u32],
     options: &TrainOptions,
     limit: Duration,
-    after: &mut dyn FnMut(&mut dyn Trainable, &[f32]),
 ) -> Result<Duration> {
     options.apply(model);
     let batches = Batches::new(tokens, options.batch, options.context, model.kind(), options.seed)?;
+    let mut optimizer = optimizer(model.params(), options);
     let mut grads = vec![0.0; model.params().data.len()];
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-    let (start, mut lowest) = (Instant::now(), Duration::MAX);
+    let (start, mut pass, mut update) = (Instant::now(), Duration::MAX, Duration::MAX);
     for step in 0..4 {
         if step > 1 && start.elapsed() > limit {
             break;
@@ -61,10 +53,12 @@ pub(super) fn pass_time(
         batches.get(step, &mut inputs, &mut targets);
         let dropout = Dropout::new(options.dropout, options.seed, step);
         model.train_step(&inputs, &targets, options.batch, &mut grads, true, dropout);
-        lowest = lowest.min(began.elapsed());
-        after(model, &grads);
+        pass = pass.min(began.elapsed());
+        let began = Instant::now();
+        optimizer.update(&mut model.params_mut().data, &grads, 1.0, 0.0, 0.0);
+        update = update.min(began.elapsed());
     }
-    Ok(lowest)
+    Ok(pass * options.accumulate as u32 + update)
 }
 
 impl Trainer<'_> {

@@ -3,6 +3,7 @@
 mod adamw;
 mod average;
 mod muon;
+mod newton_schulz;
 mod sgd;
 
 use penwright_kernels::{Bf16, chunks, chunks_mut, each, sum_squares, team};

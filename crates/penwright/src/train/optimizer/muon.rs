@@ -5,18 +5,12 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use penwright_kernels::{
-    Factor, Matrix, Output, chunks, chunks_mut, descend, each, nesterov, polynomial, product_into, ranges_mut, scaled,
-    sum_squares, symmetric_product, team,
-};
+use penwright_kernels::{Factor, chunks, chunks_mut, descend, each, nesterov, ranges_mut, scaled, sum_squares, team};
 
+use super::newton_schulz::Iteration;
 use super::{AdamW, Optimizer, TASK};
 use crate::model::{Params, Precision, Tensor};
 
-/// The coefficients of the quintic `a x + b x³ + c x⁵`, which brings singular values from (0, 1] near one quickly: after
-/// five steps those from about 0.01 up lie between 0.7 and 1.2.
-const QUINTIC: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
-const STEPS: usize = 5;
 /// The smallest norm that is divided by.
 const EPSILON: f64 = 1e-7;
 /// The root mean square of a step at learning rate one, about that of AdamW (Liu et al. 2025, arXiv 2502.16982): so that
@@ -163,15 +157,11 @@ impl<E: Factor> Optimizer for Muon<E> {
     }
 }
 
-/// What a task needs: the direction `[rows, blocks · cols]`, two matrices `[rows, cols]` that the iteration goes between,
-/// and two that are as high and wide as the smaller side.
+/// What a task needs: the direction `[rows, blocks · cols]`, and a matrix `[rows, cols]` of it that is worked on.
 #[derive(Default)]
 struct Workspace<E> {
     direction: Vec<f32>,
-    x: Vec<E>,
-    next: Vec<E>,
-    gram: Vec<f32>,
-    square: Vec<f32>,
+    matrix: Iteration<E>,
     sums: Vec<f64>,
 }
 
@@ -186,8 +176,8 @@ impl<E: Factor> Workspace<E> {
         let rate = step.lr * SIZE * (rows.max(cols) as f32).sqrt();
         for block in 0..blocks {
             self.load(shape, block);
-            self.orthogonalize(rows, cols);
-            each((chunks_mut(p, high * width), chunks(&self.x, high * cols)), |_, (p, x)| {
+            self.matrix.orthogonalize(rows, cols);
+            each((chunks_mut(p, high * width), chunks(&self.matrix.x, high * cols)), |_, (p, x)| {
                 for (p, x) in p.chunks_exact_mut(width).zip(x.chunks_exact(cols)) {
                     descend(&mut p[block * cols..][..cols], x, rate, step.keep);
                 }
@@ -204,41 +194,12 @@ impl<E: Factor> Workspace<E> {
             sum[0] = u.chunks_exact(width).map(|row| sum_squares(&row[of_row(row)])).sum();
         });
         let scale = 1.0 / self.sums.iter().sum::<f64>().sqrt().max(EPSILON);
-        self.x.resize(rows * cols, E::default());
-        each((chunks_mut(&mut self.x, high * cols), chunks(&self.direction, high * width)), |_, (x, u)| {
+        self.matrix.x.resize(rows * cols, E::default());
+        each((chunks_mut(&mut self.matrix.x, high * cols), chunks(&self.direction, high * width)), |_, (x, u)| {
             for (x, row) in x.chunks_exact_mut(cols).zip(u.chunks_exact(width)) {
                 scaled(&row[of_row(row)], x, scale as f32);
             }
         });
-    }
-
-    /// Brings the singular values of `x` near one, by `X ← (a + b X Xᵀ + c (X Xᵀ)²) X`; with `Xᵀ X` from the other side
-    /// where that is smaller.
-    fn orthogonalize(&mut self, rows: usize, cols: usize) {
-        let side = rows.min(cols);
-        let (a, b, c) = QUINTIC;
-        self.next.resize(rows * cols, E::default());
-        self.gram.resize(side * side, 0.0);
-        self.square.resize(side * side, 0.0);
-        for _ in 0..STEPS {
-            let x = Matrix::new(&self.x, rows, cols);
-            let (left, right) = if rows <= cols { (x, x.t()) } else { (x.t(), x) };
-            symmetric_product::<E, _, _>(&mut self.gram, left, right);
-            let gram = Matrix::new(&self.gram, side, side);
-            symmetric_product::<E, _, _>(&mut self.square, gram, gram);
-            each((chunks_mut(&mut self.square, TASK), chunks(&self.gram, TASK)), |_, (square, gram)| {
-                polynomial(gram, square, b, c);
-            });
-            (0..side).for_each(|i| self.square[i * side + i] += a);
-            let square = Matrix::new(&self.square, side, side);
-            let output = Output::Rounded { c: &mut self.next, bias: None };
-            if rows <= cols {
-                product_into::<E, _, _>(output, square, x);
-            } else {
-                product_into::<E, _, _>(output, x, square);
-            }
-            std::mem::swap(&mut self.x, &mut self.next);
-        }
     }
 }
 
@@ -254,7 +215,7 @@ pub(in crate::train) fn memory(matrices: &[(String, Vec<usize>)], trained: u64, 
         if let Some((below, Hidden { rows, cols, blocks })) = Hidden::of(name, shape) {
             let values = rows * cols * blocks;
             hidden += below * values;
-            most = most.max(4 * values + 2 * element * rows * cols + 8 * rows.min(cols).pow(2));
+            most = most.max(4 * values + 2 * element * rows * cols + 16 * rows.min(cols).pow(2));
         }
     }
     let (hidden, most) = (hidden as u64, most as u64);
@@ -307,8 +268,8 @@ mod tests {
         let shape = Hidden { rows, cols: x.len() / rows, blocks: 1 };
         let mut memory = Workspace::<E> { direction: x.to_vec(), ..Workspace::default() };
         memory.load(shape, 0);
-        memory.orthogonalize(rows, shape.cols);
-        memory.x.iter().map(|x| x.get()).collect()
+        memory.matrix.orthogonalize(rows, shape.cols);
+        memory.matrix.x.iter().map(|x| x.get()).collect()
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod rules;
 use std::time::Duration;
 
 use super::Settings;
-use super::budget::pass_time;
+use super::budget::step_time;
 use crate::Result;
 use crate::layers::random;
 use crate::model::ModelKind;
@@ -86,7 +86,8 @@ fn merged(given: &Settings, rule: &Rule) -> Settings {
     settings
 }
 
-/// The speed of training by settings, on tokens of no text.
+/// The speed of training by settings, on tokens of no text: of a step's time the optimizer's is a part, though what it
+/// computes is not counted.
 fn measured_speed(settings: &Settings) -> Result<f64> {
     let filled = settings.clone().filled();
     let vocab = if filled.level() == Level::Char { CHARACTERS } else { filled.vocab_size.unwrap_or(4096) };
@@ -95,8 +96,9 @@ fn measured_speed(settings: &Settings) -> Result<f64> {
     let mut model = config.build(options.seed)?;
     let (count, limit) = (options.batch * options.context, settings.budget.unwrap_or_default().mul_f64(MEASURED));
     let tokens: Vec<u32> = (0..=count as u64).map(|n| (random(0, n) % vocab as u64) as u32).collect();
-    let time = pass_time(&mut *model, &tokens, &options, limit, &mut |_, _| {})?;
-    Ok(config.flops_per_token() * count as f64 / time.as_secs_f64().max(1e-9))
+    let time = step_time(&mut *model, &tokens, &options, limit)?;
+    let computed = config.flops_per_token() * (count * options.accumulate) as f64;
+    Ok(computed / time.as_secs_f64().max(1e-9))
 }
 
 fn reasons(given: &Settings, chosen: &Settings, rule: &Rule, time: (Duration, f64), chars: usize) -> Vec<String> {
