@@ -121,12 +121,7 @@ fn a_server_that_stops_saves_what_it_trains_and_begins_nothing_more() {
         |name: &str| json!({"name": name, "kind": "lstm", "budget_s": 600, "text": TEXT.repeat(400)}).to_string();
     // A request that is let in before the stop, and whose text arrives after it.
     let late = wish("late");
-    let mut client = server.connect();
-    let head = format!(
-        "POST /api/train HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        late.len()
-    );
-    client.write_all(head.as_bytes()).unwrap();
+    let mut client = server.announce("/api/train", late.len());
     client.write_all(&late.as_bytes()[..1000]).unwrap();
     assert_eq!(server.post_raw("/api/train", wish("one").as_bytes()).status, 202);
     let start = Instant::now();

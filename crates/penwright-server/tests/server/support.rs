@@ -105,14 +105,19 @@ impl Served {
 
     /// Sends a request and leaves the answer to be read.
     pub(crate) fn begin(&self, path: &str, body: &[u8]) -> TcpStream {
-        let mut stream = self.connect();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
+        let mut stream = self.announce(path, body.len());
         // A server that has said no already may have closed its side.
         let _ = stream.write_all(body);
+        stream
+    }
+
+    /// Sends the head of a request whose body will be so long.
+    pub(crate) fn announce(&self, path: &str, len: usize) -> TcpStream {
+        let mut stream = self.connect();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
         stream
     }
 

@@ -31,11 +31,7 @@ impl<E: Factor> Iteration<E> {
     /// Brings the singular values of `x` near one, by `X ← P(X Xᵀ) X` with `P(G) = a + b G + c G²`; with `Xᵀ X` from the
     /// other side where that is smaller.
     pub(super) fn orthogonalize(&mut self, rows: usize, cols: usize) {
-        let side = rows.min(cols);
-        self.next.resize(rows * cols, E::default());
-        self.gram.resize(side * side, 0.0);
-        self.square.resize(side * side, 0.0);
-        if rows.max(cols) >= LONG * side && E::DIGITS == f32::MANTISSA_DIGITS {
+        if rows.max(cols) >= LONG * rows.min(cols) && E::DIGITS == f32::MANTISSA_DIGITS {
             self.on_the_smaller_side(rows, cols);
         } else {
             self.step_by_step(rows, cols);
@@ -81,6 +77,7 @@ impl<E: Factor> Iteration<E> {
     fn take_gram(&mut self, rows: usize, cols: usize) {
         let x = Matrix::new(&self.x, rows, cols);
         let (left, right) = if rows <= cols { (x, x.t()) } else { (x.t(), x) };
+        self.gram.resize(rows.min(cols).pow(2), 0.0);
         symmetric_product::<E, _, _>(&mut self.gram, left, right);
     }
 
@@ -88,6 +85,7 @@ impl<E: Factor> Iteration<E> {
     fn take_polynomial(&mut self, side: usize) {
         let (a, b, c) = QUINTIC;
         let gram = Matrix::new(&self.gram, side, side);
+        self.square.resize(side * side, 0.0);
         symmetric_product::<E, _, _>(&mut self.square, gram, gram);
         each((chunks_mut(&mut self.square, TASK), chunks(&self.gram, TASK)), |_, (square, gram)| {
             polynomial(gram, square, b, c);
@@ -97,7 +95,8 @@ impl<E: Factor> Iteration<E> {
 }
 
 /// `x` times a symmetric matrix as high and wide as its smaller side, from there.
-fn multiply<E: Factor>(x: &[E], factor: Matrix<'_>, c: &mut [E], rows: usize, cols: usize) {
+fn multiply<E: Factor>(x: &[E], factor: Matrix<'_>, c: &mut Vec<E>, rows: usize, cols: usize) {
+    c.resize(rows * cols, E::default());
     let (x, output) = (Matrix::new(x, rows, cols), Output::Rounded { c, bias: None });
     if rows <= cols {
         product_into::<E, _, _>(output, factor, x);
@@ -130,9 +129,6 @@ mod tests {
                 let x = noise(rows, cols, least);
                 let mut ways = [0, 1].map(|_| Iteration::<f32> { x: x.clone(), ..Iteration::default() });
                 ways[0].orthogonalize(rows, cols);
-                ways[1].next.resize(rows * cols, 0.0);
-                ways[1].gram.resize(rows.min(cols).pow(2), 0.0);
-                ways[1].square.resize(rows.min(cols).pow(2), 0.0);
                 ways[1].step_by_step(rows, cols);
                 assert!(!ways[0].factor.is_empty() && ways[1].factor.is_empty(), "not two ways");
                 let apart = ways[0].x.iter().zip(&ways[1].x).map(|(x, y)| (x - y).powi(2)).sum::<f32>().sqrt();
