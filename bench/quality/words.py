@@ -3,14 +3,17 @@
     python bench/quality/words.py TEXT... --venv .venv-peers
 
 The texts are joined and cut into words (prepare_words.py, 10,000 of them, the last tenth held out). Both sides have the settings of
-Merity, Keskar and Socher (2018). A side that is in the results already is not run again. --at-once runs both at the same time, with
-the same threads each: what else the machine does then slows both alike.
+Merity, Keskar and Socher (2018). With those, before weights are averaged, a single step moves the perplexity by several percent: so
+it is taken at CHECKS places of each epoch, and an epoch's is the geometric mean over its last half; the deviation tells how far one
+check is from it. A side that is in the results already is not run again. --at-once runs both at the same time, with the same threads
+each: what else the machine does then slows both alike.
 """
 import argparse
 import concurrent.futures
 import json
 import math
 import pathlib
+import statistics
 import sys
 import tempfile
 
@@ -18,6 +21,7 @@ from common import Results, call, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+CHECKS = 20
 SHAPE = ("--layers", 3, "--embed", 400, "--batch", 20)
 AWD = ("--model", "lstm", "--level", "word", "--word-format", "ptb", "--width", 1150, "--tied", "--context", 70, "--random-length",
        "--dropout-input", 0.4, "--dropout-hidden", 0.25, "--dropout-output", 0.4, "--dropout-embed", 0.1, "--weight-drop", 0.5,
@@ -43,7 +47,7 @@ def main():
         with concurrent.futures.ThreadPoolExecutor(2 if a.at_once else 1) as pool:
             runs = {pool.submit(penwright if side == "penwright" else torch, a, work): side for side in missing}
             for run in concurrent.futures.as_completed(runs):
-                results[runs[run]] = run.result()
+                results[runs[run]] = {"threads": a.threads, "at_once": a.at_once, **run.result()}
                 results.save()
     a.out.with_suffix(".md").write_text(page(results))
     print(page(results))
@@ -51,20 +55,22 @@ def main():
 
 def torch(a, work):
     epochs = call([a.venv / "bin/python", HERE / "torch_words.py", work / "train.txt", work / "val.txt", *SHAPE, "--threads", a.threads,
-                   "--epochs", a.epochs])
+                   "--epochs", a.epochs, "--checks", CHECKS])
     epochs = [json.loads(line) for line in epochs.splitlines()]
-    return {"precision": epochs[0]["precision"], "perplexity": [e["perplexity"] for e in epochs], "seconds": [e["seconds"] for e in epochs]}
+    return {"precision": epochs[0]["precision"], "perplexities": [e["perplexities"] for e in epochs], "seconds": [e["seconds"] for e in epochs]}
 
 
 def penwright(a, work):
     parts = [work / "train.txt", work / "val.txt"]
     flags = [*SHAPE, *AWD, "--threads", a.threads, "--epochs", a.epochs]
     plan = json.loads(call([a.penwright, "train", parts[0], "--val", parts[1], *flags, "--dry-run", "--json"]))
-    events = train(a.penwright, parts, work / "run", *flags, "--eval-every", plan["steps"] // a.epochs, "--sample-every", 0)
-    checks = events["eval"][:a.epochs]
-    trained = [time_until(events["step"], e["step"]) for e in checks]
-    return {"perplexity": [math.exp(e["val_loss"]) for e in checks],
-            "seconds": [after - before for before, after in zip([0, *trained], trained)]}
+    every = round(plan["steps"] / a.epochs / CHECKS)
+    events = train(a.penwright, parts, work / "run", *flags, "--eval-every", every, "--sample-every", 0)
+    # The very last step is validated too; it belongs to the last epoch's last check where it is another one.
+    checks = [math.exp(e["val_loss"]) for e in events["eval"]][:a.epochs * CHECKS]
+    ends = [time_until(events["step"], min(epoch * CHECKS * every, plan["steps"])) for epoch in range(1, a.epochs + 1)]
+    return {"perplexities": [checks[at:at + CHECKS] for at in range(0, len(checks), CHECKS)],
+            "seconds": [after - before for before, after in zip([0, *ends], ends)]}
 
 
 def time_until(reports, step):
@@ -74,16 +80,28 @@ def time_until(reports, step):
 
 
 def page(results):
-    lines = ["# The AWD-LSTM over words", "", "Written by bench/quality/words.py: held-out perplexity and training time of each epoch.", "",
-             "| epoch | Penwright | PyTorch | difference | Penwright, s | PyTorch, s | ratio |", "| ---: |" + " ---: |" * 6]
-    ours, theirs = (results.get(side, {"perplexity": [], "seconds": []}) for side in ("penwright", "torch"))
-    for n in range(max(len(ours["perplexity"]), len(theirs["perplexity"]))):
-        row = [side[key][n] if n < len(side[key]) else None for key in ("perplexity", "seconds") for side in (ours, theirs)]
-        both = None not in row
-        cells = [f"{x:.1f}" if x else "" for x in row]
-        difference, ratio = (f"{100 * (row[0] / row[1] - 1):+.1f} %", f"{row[3] / row[2]:.2f}") if both else ("", "")
-        lines.append(f"| {n + 1} | {cells[0]} | {cells[1]} | {difference} | {cells[2]} | {cells[3]} | {ratio} |")
+    lines = ["# The AWD-LSTM over words", "", "Written by bench/quality/words.py: held-out perplexity of each epoch, the geometric mean over the checks of its last half, and in "
+             "parentheses their deviation; the seconds of its training.", "",
+             "| epoch | Penwright | PyTorch | difference | at its end | Penwright, s | PyTorch, s | ratio |", "| ---: |" + " ---: |" * 7]
+    sides = [results.get(side, {"perplexities": [], "seconds": []}) for side in ("penwright", "torch")]
+    for n in range(max(len(side["seconds"]) for side in sides)):
+        epochs = [side["perplexities"][n] if n < len(side["perplexities"]) else None for side in sides]
+        seconds = [side["seconds"][n] if n < len(side["seconds"]) else None for side in sides]
+        levels = ["{:.1f} (±{:.1f} %)".format(*level(epoch)) if epoch else "" for epoch in epochs]
+        difference, at_end, ratio = "", "", ""
+        if None not in epochs:
+            difference, at_end = (f"{100 * (a / b - 1):+.1f} %" for a, b in ([level(e)[0] for e in epochs], [e[-1] for e in epochs]))
+            ratio = f"{seconds[1] / seconds[0]:.2f}"
+        cells = [n + 1, *levels, difference, at_end, *(f"{s:.0f}" if s else "" for s in seconds), ratio]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 
 
-main()
+def level(perplexities):
+    """The geometric mean over the last half, and the standard deviation of one of them in percent of it."""
+    logs = [math.log(p) for p in perplexities[len(perplexities) // 2:]]
+    return math.exp(statistics.fmean(logs)), 100 * statistics.pstdev(logs)
+
+
+if __name__ == "__main__":
+    main()

@@ -78,6 +78,8 @@ fn settings_that_cannot_work() {
         ("--optimizer muon --momentum 1", 2, "--momentum"),
         ("--optimizer muon --muon-lr 0", 2, "--muon-lr"),
         ("--muon-lr 0.1", 2, "--muon-lr"),
+        ("--muon-iterations 3", 2, "--muon-iterations"),
+        ("--optimizer muon --muon-iterations 0", 2, "--muon-iterations"),
         ("--set average=never", 2, "average"),
         ("--model ngram --order 99", 2, "--order"),
         ("--weight-drop 0.5", 2, "for an LSTM"),

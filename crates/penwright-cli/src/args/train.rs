@@ -215,6 +215,9 @@ pub(crate) struct Train {
     /// Peak learning rate of muon's matrices [default: that of --lr]
     #[arg(long, value_name = "X")]
     pub(crate) muon_lr: Option<f32>,
+    /// Iterations that bring muon's step near an orthogonal matrix; three take less time and lead as far [default: 5]
+    #[arg(long, value_name = "N")]
+    pub(crate) muon_iterations: Option<usize>,
     /// Validate and save an average of the weights: exponential with this DECAY, or nt: even, from when validation no
     /// longer improves (NT-ASGD) [default: off]
     #[arg(long, value_name = "DECAY|nt|off")]
@@ -335,6 +338,7 @@ impl Train {
             optimizer,
             momentum: self.momentum,
             muon_lr: self.muon_lr,
+            muon_iterations: self.muon_iterations,
             average: self.average,
             schedule: self.schedule.map(|schedule| match schedule {
                 ScheduleName::Cosine => Schedule::Cosine,

@@ -27,7 +27,8 @@ pub use job::{Job, Plan, Preparing};
 pub(crate) use metrics::append;
 pub use metrics::read_metrics;
 pub use optimizer::{
-    AdamW, Average, Averaging, Muon, Optimizer, OptimizerKind, Sgd, Validations, global_norm, optimizer,
+    AdamW, Average, Averaging, MUON_ITERATIONS, Muon, Optimizer, OptimizerKind, Sgd, Validations, global_norm,
+    optimizer,
 };
 pub use options::{Length, TrainOptions};
 pub use schedule::Schedule;

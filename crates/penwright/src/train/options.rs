@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::optimizer::MOST_ITERATIONS;
 use super::{Averaging, OptimizerKind, Schedule, lengths};
 use crate::model::{Precision, Regularization, Trainable};
 use crate::{Error, Result};
@@ -62,6 +63,9 @@ pub struct TrainOptions {
     /// Peak learning rate of Muon's matrices; `None` for that of all.
     #[serde(default, skip_serializing_if = "is_default")]
     pub muon_lr: Option<f32>,
+    /// Iterations that bring Muon's step near an orthogonal matrix; `None` for [`super::MUON_ITERATIONS`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub muon_iterations: Option<usize>,
     /// The average of the weights that is validated and saved in their place.
     #[serde(default, skip_serializing_if = "is_default")]
     pub average: Averaging,
@@ -127,6 +131,7 @@ impl Default for TrainOptions {
             optimizer: OptimizerKind::default(),
             momentum: None,
             muon_lr: None,
+            muon_iterations: None,
             average: Averaging::default(),
             schedule: Schedule::default(),
             warmup: 100,
@@ -212,12 +217,18 @@ impl TrainOptions {
                 return Err(Error::setting("momentum", format!("{momentum} is not at least 0 and below 1")));
             }
         }
-        match self.muon_lr {
-            Some(_) if self.optimizer != OptimizerKind::Muon => {
-                Err(Error::setting("muon-lr", "needs --optimizer muon"))
+        for (name, given) in [("muon-lr", self.muon_lr.is_some()), ("muon-iterations", self.muon_iterations.is_some())]
+        {
+            if given && self.optimizer != OptimizerKind::Muon {
+                return Err(Error::setting(name, "needs --optimizer muon"));
             }
-            Some(lr) if !(lr > 0.0 && lr.is_finite()) => {
-                Err(Error::setting("muon-lr", format!("{lr} is not a positive number")))
+        }
+        if let Some(lr) = self.muon_lr.filter(|&lr| !(lr > 0.0 && lr.is_finite())) {
+            return Err(Error::setting("muon-lr", format!("{lr} is not a positive number")));
+        }
+        match self.muon_iterations {
+            Some(n) if !(1..=MOST_ITERATIONS).contains(&n) => {
+                Err(Error::setting("muon-iterations", format!("{n} is not from 1 to {MOST_ITERATIONS}")))
             }
             _ => Ok(()),
         }

@@ -137,6 +137,8 @@ pub struct Settings {
     pub momentum: Option<f32>,
     /// Peak learning rate of Muon's matrices.
     pub muon_lr: Option<f32>,
+    /// Iterations that bring Muon's step near an orthogonal matrix.
+    pub muon_iterations: Option<usize>,
     /// The average of the weights that is validated and saved in their place.
     pub average: Option<Averaging>,
     /// Form of the learning rate.
@@ -213,7 +215,7 @@ impl Settings {
             (below.val, below.val_fraction) = (None, None);
         }
         if self.optimizer.is_some() && below.optimizer.is_some() && self.optimizer != below.optimizer {
-            (below.momentum, below.muon_lr) = (None, None);
+            (below.momentum, below.muon_lr, below.muon_iterations) = (None, None, None);
         }
         macro_rules! over {
             ($($field:ident)*) => {
@@ -227,7 +229,7 @@ impl Settings {
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
             layers heads width embed tied mogrifier mogrifier_rank forget_bias order dropout
             dropout_input dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
-            average schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
+            muon_iterations average schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
     }
 
     /// Sets one value by its name, as `--set KEY=VALUE` does.
@@ -435,6 +437,7 @@ impl Settings {
             optimizer: self.optimizer.unwrap_or_default(),
             momentum: self.momentum,
             muon_lr: self.muon_lr,
+            muon_iterations: self.muon_iterations,
             average: self.average.unwrap_or_default(),
             schedule: self.schedule.unwrap_or(defaults.schedule),
             warmup: self.warmup.unwrap_or(defaults.warmup),

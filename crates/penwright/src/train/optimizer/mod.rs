@@ -17,6 +17,10 @@ pub use muon::Muon;
 pub(super) use muon::memory as muon_memory;
 pub use sgd::Sgd;
 
+/// Iterations of Muon as its authors have it, and the most that may be asked for.
+pub const MUON_ITERATIONS: usize = 5;
+pub(super) const MOST_ITERATIONS: usize = 10;
+
 /// Numbers that a task of a pass has.
 const TASK: usize = 1 << 14;
 
@@ -72,10 +76,11 @@ pub trait Optimizer: Send {
 pub fn optimizer(params: &Params, options: &TrainOptions) -> Box<dyn Optimizer> {
     let momentum = options.momentum();
     let rate = options.muon_lr.map_or(1.0, |lr| lr / options.lr);
+    let iterations = options.muon_iterations.unwrap_or(MUON_ITERATIONS);
     match (options.optimizer, options.precision) {
         (OptimizerKind::AdamW, _) => Box::new(AdamW::new(params)),
-        (OptimizerKind::Muon, Precision::F32) => Box::new(Muon::<f32>::new(params, momentum, rate)),
-        (OptimizerKind::Muon, Precision::Bf16) => Box::new(Muon::<Bf16>::new(params, momentum, rate)),
+        (OptimizerKind::Muon, Precision::F32) => Box::new(Muon::<f32>::new(params, momentum, rate, iterations)),
+        (OptimizerKind::Muon, Precision::Bf16) => Box::new(Muon::<Bf16>::new(params, momentum, rate, iterations)),
         (OptimizerKind::Sgd, _) => Box::new(Sgd::new(params, momentum)),
     }
 }

@@ -32,6 +32,7 @@ pub struct Muon<E: Factor> {
     beta: f32,
     /// Learning rate of the hidden matrices, beside that of the rest.
     rate: f32,
+    iterations: usize,
     /// Memory of tasks, kept for the next.
     memory: Mutex<Vec<Workspace<E>>>,
 }
@@ -91,11 +92,13 @@ struct Step {
     beta: f32,
     lr: f32,
     keep: f32,
+    iterations: usize,
 }
 
 impl<E: Factor> Muon<E> {
-    /// Fresh moments for an arena. `beta` is the momentum; hidden matrices move at `rate` times the learning rate.
-    pub fn new(params: &Params, beta: f32, rate: f32) -> Self {
+    /// Fresh moments for an arena. `beta` is the momentum; hidden matrices move at `rate` times the learning rate, by
+    /// steps that so many iterations have brought near orthogonal ones.
+    pub fn new(params: &Params, beta: f32, rate: f32, iterations: usize) -> Self {
         let trained = params.tensors.iter().filter(|tensor| !tensor.frozen);
         let mut hidden: Vec<(Range<usize>, Hidden)> = trained.flat_map(Hidden::all_of).collect();
         hidden.sort_by_key(|(range, matrix)| (!matrix.is_small(), range.start));
@@ -109,7 +112,7 @@ impl<E: Factor> Muon<E> {
             group.matrices.push(matrix);
         }
         let rest = AdamW::of(params, |tensor| Hidden::of(&tensor.name, &tensor.shape).is_none());
-        Muon { small, large, momentum: vec![0.0; end], rest, beta, rate, memory: Mutex::default() }
+        Muon { small, large, momentum: vec![0.0; end], rest, beta, rate, iterations, memory: Mutex::default() }
     }
 
     /// Calls `f` with memory that no other task has.
@@ -124,7 +127,8 @@ impl<E: Factor> Muon<E> {
 impl<E: Factor> Optimizer for Muon<E> {
     fn update(&mut self, params: &mut [f32], grads: &[f32], scale: f32, lr: f32, decay: f32) {
         let hidden_lr = lr * self.rate;
-        let step = Step { scale, beta: self.beta, lr: hidden_lr, keep: 1.0 - hidden_lr * decay };
+        let keep = 1.0 - hidden_lr * decay;
+        let step = Step { scale, beta: self.beta, lr: hidden_lr, keep, iterations: self.iterations };
         team(|| {
             let mut momentum = std::mem::take(&mut self.momentum);
             let Group { matrices, ranges, places } = &self.small;
@@ -176,7 +180,7 @@ impl<E: Factor> Workspace<E> {
         let rate = step.lr * SIZE * (rows.max(cols) as f32).sqrt();
         for block in 0..blocks {
             self.load(shape, block);
-            self.matrix.orthogonalize(rows, cols);
+            self.matrix.orthogonalize(rows, cols, step.iterations);
             each((chunks_mut(p, high * width), chunks(&self.matrix.x, high * cols)), |_, (p, x)| {
                 for (p, x) in p.chunks_exact_mut(width).zip(x.chunks_exact(cols)) {
                     descend(&mut p[block * cols..][..cols], x, rate, step.keep);
@@ -226,6 +230,7 @@ pub(in crate::train) fn memory(matrices: &[(String, Vec<usize>)], trained: u64, 
 mod tests {
     use penwright_kernels::Bf16;
 
+    use super::super::MUON_ITERATIONS;
     use super::*;
     use crate::layers::random;
     use crate::model::{Frozen, Gpt2, Gpt2Config, Lstm, LstmConfig, Trainable};
@@ -268,7 +273,7 @@ mod tests {
         let shape = Hidden { rows, cols: x.len() / rows, blocks: 1 };
         let mut memory = Workspace::<E> { direction: x.to_vec(), ..Workspace::default() };
         memory.load(shape, 0);
-        memory.matrix.orthogonalize(rows, shape.cols);
+        memory.matrix.orthogonalize(rows, shape.cols, MUON_ITERATIONS);
         memory.matrix.x.iter().map(|x| x.get()).collect()
     }
 
@@ -306,7 +311,7 @@ mod tests {
     fn moved<E: Factor>(params: &Params, threads: usize) -> (Vec<u32>, Vec<Vec<f32>>) {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut optimizer = Muon::<E>::new(params, 0.95, 1.0);
+            let mut optimizer = Muon::<E>::new(params, 0.95, 1.0, MUON_ITERATIONS);
             let mut values = params.data.to_vec();
             for step in 0..2 {
                 optimizer.update(&mut values, &noise(params.data.len(), 20 + step), 1.0, 1e-2, 0.1);
@@ -341,7 +346,7 @@ mod tests {
         let lstm =
             Lstm::new(LstmConfig { vocab: 20, embed: 8, hidden: 12, layers: 2, ..LstmConfig::default() }, 1).unwrap();
         for (params, hidden) in [(gpt2.params(), 12 * 16 * 16), (lstm.params(), 4 * 12 * (8 + 3 * 12))] {
-            let optimizer = Muon::<f32>::new(params, 0.95, 1.0);
+            let optimizer = Muon::<f32>::new(params, 0.95, 1.0, MUON_ITERATIONS);
             let rest = params.count_trained() as usize - hidden;
             let sizes: Vec<_> = optimizer.state().iter().map(|(name, values)| (*name, values.len())).collect();
             assert_eq!(sizes, [("first", rest), ("second", rest), ("momentum", hidden)]);
