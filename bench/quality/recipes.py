@@ -7,7 +7,8 @@
 A line is a group, a text, how much is computed (TFLOP) and the settings as flags, after :: those of eval; @NAME stands for the
 settings of bases/NAME.toml. Each run takes as many steps as that computation holds, on one thread, some runs side by side: their
 results are the same as alone and on any number of threads. What is in the results already is not trained again. Of each text
-the last tenth is held out, as bench/quality/run.py does.
+the last tenth is held out, as bench/quality/run.py does. The text `joined` is all of the folders' novels one after another, but those
+that no rule is to be tuned on.
 """
 import argparse
 import concurrent.futures
@@ -22,6 +23,7 @@ from common import Results, held_out, split, train
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LOCK = threading.Lock()
+JOINED, LEFT_OUT = "joined", {"dracula", "wizard-of-oz", "jungle-book", "tinyshakespeare"}
 
 
 def main():
@@ -53,7 +55,12 @@ def key(run):
     return " ".join(run[1:])
 
 
-def found(text, folders):
+def found(text, folders, work):
+    if text == JOINED:
+        files = sorted(file for folder in folders for file in folder.glob("*.txt") if file.stem not in LEFT_OUT)
+        whole = work / f"{JOINED}.txt"
+        whole.write_text("\n".join(file.read_text(encoding="utf-8") for file in files), encoding="utf-8")
+        return whole
     files = [folder / f"{text}.txt" for folder in folders]
     return next((file for file in files if file.exists()), None) or sys.exit(f"there is no {text}.txt in the folders")
 
@@ -64,7 +71,7 @@ def trained(run, a):
     flags = ["--threads", 1, "--sample-every", 0, *(f for flag in shlex.split(flags) for f in settings(flag))]
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
-        parts, out = split(found(text, a.texts), work), work / "run"
+        parts, out = split(found(text, a.texts, work), work), work / "run"
         # One step tells how much a step computes.
         one = train(a.penwright, parts, out, "--steps", 1, *flags)
         plan, tokens = one["plan"][-1], one["done"][-1]["tokens"]
