@@ -22,8 +22,17 @@ from torch.nn import functional as F
 from common import call
 from words import AWD, HERE, ROOT, SHAPE
 
-BATCH, CONTEXT, LAYERS = 20, 70, [(400, 1150), (1150, 1150), (1150, 400)]
-SEED, LR, CLIP, DECAY = 0, 30, 0.25, 1.2e-6
+
+def setting(name):
+    """What the flags of words.py say of a setting."""
+    flags = [*SHAPE, *AWD]
+    return flags[flags.index(f"--{name}") + 1]
+
+
+BATCH, CONTEXT, LR = (setting(name) for name in ("batch", "context", "lr"))
+WIDTHS = [setting("embed"), *[setting("width")] * (setting("layers") - 1), setting("embed")]
+LAYERS = list(zip(WIDTHS, WIDTHS[1:]))
+SEED, CLIP, DECAY = 0, 0.25, 1.2e-6  # the last two are the defaults of SGD
 INPUT, EMBEDDING, WEIGHTS = 1 << 32, (1 << 32) + 1, 2 << 32
 
 
@@ -58,14 +67,15 @@ def main():
 
 def forward(weights, x, y, states, masks):
     embedding = weights["embedding.weight"]
-    h = F.embedding(x, embedding * masks(EMBEDDING, 0.1, len(embedding), 1)) * masks(INPUT, 0.4, 1, BATCH, LAYERS[0][0])
+    h = F.embedding(x, embedding * masks(EMBEDDING, setting("dropout-embed"), len(embedding), 1))
+    h = h * masks(INPUT, setting("dropout-input"), 1, BATCH, WIDTHS[0])
     for n, (inputs, outputs) in enumerate(LAYERS):
         layer = {f"{name}_l0": weights[f"lstm.{name}_l{n}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
-        layer["weight_hh_l0"] = layer["weight_hh_l0"] * masks(WEIGHTS + n, 0.5, 4 * outputs, outputs)
+        layer["weight_hh_l0"] = layer["weight_hh_l0"] * masks(WEIGHTS + n, setting("weight-drop"), 4 * outputs, outputs)
         raw, _ = torch.func.functional_call(nn.LSTM(inputs, outputs), layer, (h, states[n]))
-        h = raw * masks(n, 0.4 if n + 1 == len(LAYERS) else 0.25, 1, BATCH, outputs)
+        h = raw * masks(n, setting("dropout-output" if n + 1 == len(LAYERS) else "dropout-hidden"), 1, BATCH, outputs)
     loss = F.cross_entropy(F.linear(h, embedding, weights["head.bias"]).flatten(0, 1), y.flatten())
-    return loss, loss + 2 * h.square().mean() + (raw[1:] - raw[:-1]).square().mean()
+    return loss, loss + setting("ar") * h.square().mean() + setting("tar") * (raw[1:] - raw[:-1]).square().mean()
 
 
 class Masks:

@@ -66,7 +66,7 @@ def penwright(a, work):
     plan = json.loads(call([a.penwright, "train", parts[0], "--val", parts[1], *flags, "--dry-run", "--json"]))
     every = round(plan["steps"] / a.epochs / CHECKS)
     events = train(a.penwright, parts, work / "run", *flags, "--eval-every", every, "--sample-every", 0)
-    # The very last step is validated too; it belongs to the last epoch's last check where it is another one.
+    # The end of training is validated too: as the last check where that is still to come, else as one too many.
     checks = [math.exp(e["val_loss"]) for e in events["eval"]][:a.epochs * CHECKS]
     ends = [time_until(events["step"], min(epoch * CHECKS * every, plan["steps"])) for epoch in range(1, a.epochs + 1)]
     return {"perplexities": [checks[at:at + CHECKS] for at in range(0, len(checks), CHECKS)],

@@ -51,7 +51,8 @@ proptest! {
         let (x, w) = (fill(rows * inputs, 1), fill(inputs * outputs, 2));
         let exact: Vec<(f64, f64)> = (0..rows * outputs).map(|i| {
             let (row, n) = (i / outputs, i % outputs);
-            let terms: Vec<f64> = (0..inputs).map(|k| f64::from(x[row * inputs + k]) * f64::from(w[k * outputs + n])).collect();
+            let term = |k| f64::from(x[row * inputs + k]) * f64::from(w[k * outputs + n]);
+            let terms: Vec<f64> = (0..inputs).map(term).collect();
             (terms.iter().sum(), rounded_error(&terms))
         }).collect();
         let other = turned(&w, inputs, outputs);

@@ -9,7 +9,7 @@ use penwright_kernels::{
 use super::TASK;
 
 /// The coefficients of the quintic `a x + b x³ + c x⁵`, which brings singular values from (0, 1] near one quickly: after
-/// five iterations those from about 0.01 up lie between 0.7 and 1.2, after three those from about 0.1 up.
+/// five iterations those from 0.005 up lie between 0.68 and 1.16, after three those from 0.02 up between 0.68 and 1.21.
 const QUINTIC: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
 /// From so many times as long as wide the iteration is made on the smaller side alone.
 const LONG: usize = 2;
