@@ -3,9 +3,9 @@
     python torch_words.py train.txt val.txt --epochs 3 --layers 3 --hidden 1150 --embed 400 --batch 20
 
 Weight-drop, locked dropout, embedding dropout, tied embeddings, activation and temporal activation regularisation, random length
-of back-propagation, SGD that is averaged once validation has not improved for five epochs. Weights begin as Penwright's do. In
-f32 or bfloat16, whichever takes less time a step. One line of JSON for each epoch: its perplexities, checked at equal distances and
-at its end, and the seconds of its steps alone.
+of back-propagation, SGD that is averaged once validation has not improved for five epochs, or exponentially from the start
+(--decay). Weights begin as Penwright's do. In f32 or bfloat16, whichever takes less time a step. One line of JSON for each epoch: its
+perplexities, checked at equal distances and at its end, and the seconds of its steps alone.
 """
 import argparse
 import copy
@@ -32,6 +32,7 @@ def arguments():
     for name, default in (("lr", 30.0), ("clip", 0.25), ("weight-decay", 1.2e-6), ("dropout-input", 0.4), ("dropout-hidden", 0.25),
                           ("dropout-output", 0.4), ("dropout-embed", 0.1), ("weight-drop", 0.5), ("alpha", 2.0), ("beta", 1.0)):
         p.add_argument(f"--{name}", type=float, default=default)
+    p.add_argument("--decay", type=float, help="of an exponential average of the weights, which is then what is validated")
     p.add_argument("--fixed-length", action="store_true", help="every step the same number of tokens")
     return p.parse_args()
 
@@ -87,7 +88,7 @@ def main():
     ids = {word: i for i, word in enumerate(sorted(set(texts[0]) | set(texts[1])))}
     train, val = (torch.tensor([ids[word] for word in text]) for text in texts)
     model = Model(a, len(ids))
-    averaged, count, ends = None, 0, []
+    averaged, count, ends = [p.detach().clone() for p in model.parameters()] if a.decay else None, 0, []
     x, y = streams(train, a.batch)
     trial = copy.deepcopy(model)
     bf16 = faster_in_bf16(lambda bf16: step(a, trial, x[:a.bptt], y[:a.bptt], trial.begin(a.batch), a.bptt, bf16))
@@ -105,8 +106,9 @@ def main():
             at = part.stop
             if averaged is not None:
                 count += 1
+                share = 1 - min(a.decay, (1 + count) / (10 + count)) if a.decay else 1 / count
                 for mean, p in zip(averaged, model.parameters()):
-                    mean += (p.detach() - mean) / count
+                    mean.lerp_(p.detach(), share)
             taken += time.perf_counter() - begun
             if at * a.checks // len(x) > len(losses):
                 losses.append(validate(a, model, val, averaged))

@@ -3,17 +3,15 @@
     python bench/quality/words.py TEXT... --venv .venv-peers
 
 The texts are joined and cut into words (prepare_words.py, 10,000 of them, the last tenth held out). Both sides have the settings of
-Merity, Keskar and Socher (2018). With those, before weights are averaged, a single step moves the perplexity by several percent: so
-it is taken at CHECKS places of each epoch, and an epoch's is the geometric mean over its last half; the deviation tells how far one
-check is from it. A side that is in the results already is not run again. --at-once runs both at the same time, with the same threads
-each: what else the machine does then slows both alike.
+Merity, Keskar and Socher (2018). With those a single step moves the perplexity by several percent, up or down: so both sides validate an
+exponential average of the weights, whose decay is AVERAGE, at CHECKS places of each epoch. A side that is in the results already is
+not run again. --at-once runs both at the same time, with the same threads each: what else the machine does then slows both alike.
 """
 import argparse
 import concurrent.futures
 import json
 import math
 import pathlib
-import statistics
 import sys
 import tempfile
 
@@ -21,7 +19,8 @@ from common import Results, call, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-CHECKS = 20
+CHECKS = 2
+AVERAGE = 0.99
 SHAPE = ("--layers", 3, "--embed", 400, "--batch", 20)
 AWD = ("--model", "lstm", "--level", "word", "--word-format", "ptb", "--width", 1150, "--tied", "--context", 70, "--random-length",
        "--dropout-input", 0.4, "--dropout-hidden", 0.25, "--dropout-output", 0.4, "--dropout-embed", 0.1, "--weight-drop", 0.5,
@@ -55,14 +54,14 @@ def main():
 
 def torch(a, work):
     epochs = call([a.venv / "bin/python", HERE / "torch_words.py", work / "train.txt", work / "val.txt", *SHAPE, "--threads", a.threads,
-                   "--epochs", a.epochs, "--checks", CHECKS])
+                   "--epochs", a.epochs, "--checks", CHECKS, "--decay", AVERAGE])
     epochs = [json.loads(line) for line in epochs.splitlines()]
     return {"precision": epochs[0]["precision"], "perplexities": [e["perplexities"] for e in epochs], "seconds": [e["seconds"] for e in epochs]}
 
 
 def penwright(a, work):
     parts = [work / "train.txt", work / "val.txt"]
-    flags = [*SHAPE, *AWD, "--threads", a.threads, "--epochs", a.epochs]
+    flags = [*SHAPE, *AWD, "--average", AVERAGE, "--threads", a.threads, "--epochs", a.epochs]
     plan = json.loads(call([a.penwright, "train", parts[0], "--val", parts[1], *flags, "--dry-run", "--json"]))
     every = round(plan["steps"] / a.epochs / CHECKS)
     events = train(a.penwright, parts, work / "run", *flags, "--eval-every", every, "--sample-every", 0)
@@ -80,27 +79,22 @@ def time_until(reports, step):
 
 
 def page(results):
-    lines = ["# The AWD-LSTM over words", "", "Written by bench/quality/words.py: held-out perplexity of each epoch, the geometric mean over the checks of its last half, and in "
-             "parentheses their deviation; the seconds of its training.", "",
-             "| epoch | Penwright | PyTorch | difference | at its end | Penwright, s | PyTorch, s | ratio |", "| ---: |" + " ---: |" * 7]
+    lines = ["# The AWD-LSTM over words", "", "Written by bench/quality/words.py: held-out perplexity of the averaged weights, and the seconds that each epoch's steps "
+             "take.", "", "| epoch | Penwright | PyTorch | difference | Penwright, s | PyTorch, s | ratio |", "| ---: |" + " ---: |" * 6]
     sides = [results.get(side, {"perplexities": [], "seconds": []}) for side in ("penwright", "torch")]
-    for n in range(max(len(side["seconds"]) for side in sides)):
-        epochs = [side["perplexities"][n] if n < len(side["perplexities"]) else None for side in sides]
-        seconds = [side["seconds"][n] if n < len(side["seconds"]) else None for side in sides]
-        levels = ["{:.1f} (±{:.1f} %)".format(*level(epoch)) if epoch else "" for epoch in epochs]
-        difference, at_end, ratio = "", "", ""
-        if None not in epochs:
-            difference, at_end = (f"{100 * (a / b - 1):+.1f} %" for a, b in ([level(e)[0] for e in epochs], [e[-1] for e in epochs]))
-            ratio = f"{seconds[1] / seconds[0]:.2f}"
-        cells = [n + 1, *levels, difference, at_end, *(f"{s:.0f}" if s else "" for s in seconds), ratio]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    checks = [sum(side["perplexities"], []) for side in sides]
+    for n in range(max(map(len, checks))):
+        levels = [at(side, n) for side in checks]
+        seconds = [at(side["seconds"], n // CHECKS) if (n + 1) % CHECKS == 0 else None for side in sides]
+        difference = f"{100 * (levels[0] / levels[1] - 1):+.1f} %" if all(levels) else ""
+        ratio = f"{seconds[1] / seconds[0]:.2f}" if all(seconds) else ""
+        cells = [f"{(n + 1) / CHECKS:g}", *(f"{p:.1f}" if p else "" for p in levels), difference, *(f"{s:.0f}" if s else "" for s in seconds), ratio]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def level(perplexities):
-    """The geometric mean over the last half, and the standard deviation of one of them in percent of it."""
-    logs = [math.log(p) for p in perplexities[len(perplexities) // 2:]]
-    return math.exp(statistics.fmean(logs)), 100 * statistics.pstdev(logs)
+def at(values, n):
+    return values[n] if n < len(values) else None
 
 
 if __name__ == "__main__":
