@@ -79,8 +79,9 @@ def time_until(reports, step):
 
 
 def page(results):
-    lines = ["# The AWD-LSTM over words", "", "Written by bench/quality/words.py: held-out perplexity of the averaged weights, and the seconds that each epoch's steps "
-             "take.", "", "| epoch | Penwright | PyTorch | difference | Penwright, s | PyTorch, s | ratio |", "| ---: |" + " ---: |" * 6]
+    lines = ["# The AWD-LSTM over words", "",
+             "Written by bench/quality/words.py: held-out perplexity of the averaged weights, and the seconds that each epoch's steps take.", "",
+             "| epoch | Penwright | PyTorch | difference | Penwright, s | PyTorch, s | ratio |", "| ---: |" + " ---: |" * 6]
     sides = [results.get(side, {"perplexities": [], "seconds": []}) for side in ("penwright", "torch")]
     checks = [sum(side["perplexities"], []) for side in sides]
     for n in range(max(map(len, checks))):
