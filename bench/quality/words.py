@@ -14,6 +14,7 @@ import math
 import pathlib
 import sys
 import tempfile
+from itertools import zip_longest
 
 from common import Results, call, train
 
@@ -83,19 +84,15 @@ def page(results):
              "Written by bench/quality/words.py: held-out perplexity of the averaged weights, and the seconds that each epoch's steps take.", "",
              "| epoch | Penwright | PyTorch | difference | Penwright, s | PyTorch, s | ratio |", "| ---: |" + " ---: |" * 6]
     sides = [results.get(side, {"perplexities": [], "seconds": []}) for side in ("penwright", "torch")]
-    checks = [sum(side["perplexities"], []) for side in sides]
-    for n in range(max(map(len, checks))):
-        levels = [at(side, n) for side in checks]
-        seconds = [at(side["seconds"], n // CHECKS) if (n + 1) % CHECKS == 0 else None for side in sides]
+    checks = zip_longest(*(sum(side["perplexities"], []) for side in sides))
+    epochs = list(zip_longest(*(side["seconds"] for side in sides)))
+    for n, levels in enumerate(checks, 1):
+        seconds = (None, None) if n % CHECKS else epochs[n // CHECKS - 1]
         difference = f"{100 * (levels[0] / levels[1] - 1):+.1f} %" if all(levels) else ""
         ratio = f"{seconds[1] / seconds[0]:.2f}" if all(seconds) else ""
-        cells = [f"{(n + 1) / CHECKS:g}", *(f"{p:.1f}" if p else "" for p in levels), difference, *(f"{s:.0f}" if s else "" for s in seconds), ratio]
+        cells = [f"{n / CHECKS:g}", *(f"{p:.1f}" if p else "" for p in levels), difference, *(f"{s:.0f}" if s else "" for s in seconds), ratio]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def at(values, n):
-    return values[n] if n < len(values) else None
 
 
 if __name__ == "__main__":
