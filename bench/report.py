@@ -5,7 +5,8 @@ import pathlib
 import platform
 import subprocess
 
-BEGIN, END = "<!-- speed: begin (written by bench/run.py --readme) -->", "<!-- speed: end -->"
+import readme
+
 PACKAGES = ("torch", "transformers", "llama_cpp_python", "ctranslate2")
 
 
@@ -89,10 +90,5 @@ def page(result):
     ])
 
 
-def into_readme(path, result):
-    text = path.read_text()
-    before, found, rest = text.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not found or not ended:
-        raise SystemExit(f"{path} has no place for the table: {BEGIN} … {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{table(result, short=True)}\n\n{conditions(result)}\n\n{END}{after}")
+def into_readme(result):
+    readme.put("speed", f"{table(result, short=True)}\n\n{conditions(result)}")

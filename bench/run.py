@@ -70,7 +70,7 @@ def main():
         out.with_suffix(".json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
         out.with_suffix(".md").write_text(report.page(result))
     if a.readme:
-        report.into_readme(ROOT / "README.md", result)
+        report.into_readme(result)
     print(report.table(result))
 
 

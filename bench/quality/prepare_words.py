@@ -9,6 +9,7 @@ import argparse
 import collections
 import pathlib
 import re
+import sys
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+|[^\w\s]|_")
 
@@ -22,6 +23,9 @@ def main():
     lines = [WORD.findall(line.lower()) for path in sorted(a.texts) for line in paragraphs(path.read_text(encoding="utf-8"))]
     cut = len(lines) - len(lines) // 10
     counts = collections.Counter(word for line in lines[:cut] for word in line)
+    if len(counts) <= a.vocab - 2:
+        # Without <unk> to learn from, what a side makes of an unknown word in the held-out part is its own affair.
+        sys.exit(f"the texts have only {len(counts)} different words to train on, so that none is replaced by <unk>: take a smaller --vocab")
     known = {word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:a.vocab - 2]}
     a.out.mkdir(parents=True, exist_ok=True)
     for name, part in (("train", lines[:cut]), ("val", lines[cut:])):

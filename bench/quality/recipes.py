@@ -18,13 +18,13 @@ import sys
 import tempfile
 import threading
 
-from common import Results, held_out, split, train
+from common import LEFT_OUT, Results, held_out, split, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LOCK = threading.Lock()
 JOINED = "joined"
-LEFT_OUT = {"dracula", "wizard-of-oz", "jungle-book", "tinyshakespeare"}  # the last is no novel
+NOT_JOINED = LEFT_OUT | {"tinyshakespeare"}  # which is no novel
 
 
 def main():
@@ -40,15 +40,19 @@ def main():
     runs = [line.split(None, 3) for line in a.list.read_text().splitlines() if line.strip() and not line.startswith("#")]
     runs = [run for run in runs if (not a.only or run[0] in a.only) and key(run) not in results]
 
-    def one(run):
-        result = trained(run, a)
-        with LOCK:
-            results[key(run)] = result
-            results.save()
-        print(f"{key(run)}: {result['bits_per_char']:.4f}", file=sys.stderr, flush=True)
+    alike = {}
+    for run in runs:
+        alike.setdefault(key(run).partition(" ::")[0], []).append(run)
+
+    def train_one(runs):
+        for run, result in zip(runs, trained(runs, a)):
+            with LOCK:
+                results[key(run)] = result
+                results.save()
+            print(f"{key(run)}: {result['bits_per_char']:.4f}", file=sys.stderr, flush=True)
 
     with concurrent.futures.ThreadPoolExecutor(a.at_once) as pool:
-        list(pool.map(one, runs))
+        list(pool.map(train_one, alike.values()))
     a.out.with_suffix(".md").write_text(page(results, a.list))
 
 
@@ -58,7 +62,7 @@ def key(run):
 
 def found(text, folders, work):
     if text == JOINED:
-        files = sorted(file for folder in folders for file in folder.glob("*.txt") if file.stem not in LEFT_OUT)
+        files = sorted(file for folder in folders for file in folder.glob("*.txt") if file.stem not in NOT_JOINED)
         whole = work / f"{JOINED}.txt"
         whole.write_text("\n".join(file.read_text(encoding="utf-8") for file in files), encoding="utf-8")
         return whole
@@ -66,9 +70,10 @@ def found(text, folders, work):
     return next((file for file in files if file.exists()), None) or sys.exit(f"there is no {text}.txt in the folders")
 
 
-def trained(run, a):
-    _, text, tflop, flags = run
-    flags, _, asked = flags.partition("::")
+def trained(runs, a):
+    """The results of runs that differ in the flags of eval alone: one training."""
+    _, text, tflop, flags = runs[0]
+    flags = flags.partition("::")[0]
     flags = ["--threads", 1, "--sample-every", 0, *(f for flag in shlex.split(flags) for f in settings(flag))]
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
@@ -78,15 +83,15 @@ def trained(run, a):
         plan, tokens = one["plan"][-1], one["done"][-1]["tokens"]
         steps = max(50, int(float(tflop) * 1e12 / plan["flops_per_token"] / tokens))
         events = train(a.penwright, parts, out, "--steps", steps, *flags)
-        result = held_out(a.penwright, out, parts[1], "--threads", 1, *shlex.split(asked))
-    return {
-        "bits_per_char": result["bits_per_char"],
+        judged = [held_out(a.penwright, out, parts[1], "--threads", 1, *shlex.split(run[3].partition("::")[2])) for run in runs]
+    common = {
         "params": plan["params"],
         "steps": steps,
         "best_step": min(events["eval"], key=lambda event: event["val_loss"])["step"],
         "epochs": steps * tokens / plan["train_tokens"],
         "seconds_one_thread": events["done"][-1]["elapsed_s"],
     }
+    return [common | {"bits_per_char": bits["bits_per_char"]} for bits in judged]
 
 
 def settings(flag):

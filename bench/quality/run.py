@@ -12,11 +12,15 @@ import pathlib
 import sys
 import tempfile
 
-from common import Results, call, held_out, split, train
+from common import LEFT_OUT, TUNED_ON, Results, call, held_out, split, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SIDES = ("penwright gpt2", "penwright lstm", "penwright ngram", "torch gpt2", "torch lstm")
+sys.path.insert(0, str(HERE.parent))
+import readme
+
+SIDES = {"penwright gpt2": "Penwright's GPT-2", "penwright lstm": "Penwright's LSTM", "penwright ngram": "n-gram model",
+         "torch gpt2": "GPT-2 in PyTorch", "torch lstm": "LSTM in PyTorch"}
 
 
 def main():
@@ -29,6 +33,7 @@ def main():
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/quality", help="without ending")
     p.add_argument("--again", action="store_true", help="measure again what is there")
+    p.add_argument("--readme", action="store_true", help="also writes the budget's table into README.md")
     a = p.parse_args()
     results = Results(a.out)
     for text in a.texts:
@@ -43,6 +48,8 @@ def main():
             print(f"{text.stem}: {side} {entry[side]['bits_per_char']:.4f}", file=sys.stderr, flush=True)
             results.save()
             a.out.with_suffix(".md").write_text(page(results))
+    if a.readme:
+        readme.put("quality", table(results[a.budget]))
     print(page(results))
 
 
@@ -66,14 +73,27 @@ def seconds(budget):
 def page(results):
     lines = ["# Held-out bits per character after a budget of time", "", "Written by bench/quality/run.py.", ""]
     for budget, texts in sorted(results.items()):
-        lines += [f"## {budget}", "", "| text | " + " | ".join(SIDES) + " | best of ours to PyTorch's best |", "| --- |" + " ---: |" * 6]
-        for text, entry in sorted(texts.items()):
-            bits = {side: entry[side]["bits_per_char"] for side in SIDES if side in entry}
-            ours, theirs = ([b for side, b in bits.items() if side.startswith(who)] for who in ("penwright", "torch"))
-            change = f"{100 * (min(ours) / min(theirs) - 1):+.1f} %" if ours and theirs else ""
-            lines.append(f"| {text} | " + " | ".join(f"{bits[s]:.3f}" if s in bits else "" for s in SIDES) + f" | {change} |")
-        lines.append("")
+        lines += [f"## {budget}", "", table(texts), ""]
     return "\n".join(lines)
+
+
+def table(texts):
+    """Texts that no rule was tuned on first; of the sides those that were run."""
+    sides = [side for side in SIDES if any(side in entry for entry in texts.values())]
+    lines = ["| text | " + " | ".join(SIDES[side] for side in sides) + " | fewer bits than PyTorch's best |", "| --- |" + " ---: |" * (len(sides) + 1)]
+    for text, entry in sorted(texts.items(), key=lambda item: (item[0] not in LEFT_OUT, item[0])):
+        bits = {side: entry[side]["bits_per_char"] for side in sides if side in entry}
+        least = min(bits.values())
+        ours, theirs = ([b for side, b in bits.items() if side.startswith(who)] for who in ("penwright", "torch"))
+        fewer = f"{100 * (1 - min(ours) / min(theirs)):.1f} %" if ours and theirs else ""
+        cells = ("" if side not in bits else f"**{bits[side]:.3f}**" if bits[side] == least else f"{bits[side]:.3f}" for side in sides)
+        lines.append(f"| {title(text)} | {' | '.join(cells)} | {fewer} |")
+    return "\n".join(lines)
+
+
+def title(text):
+    words = (word if word in ("of", "and", "in", "the") else word.capitalize() for word in text.split("-"))
+    return f"*{' '.join(words)}*" + ("" if text in LEFT_OUT else " (tuned on)" if text in TUNED_ON else "")
 
 
 main()
