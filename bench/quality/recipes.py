@@ -100,19 +100,22 @@ def settings(flag):
 
 
 def page(results, listed):
-    """In the order of the list, under the list's own headings."""
+    """In the order of the list, under the list's own headings; where a group begins with @NAME, beside that what each other does."""
     lines = [f"# Runs of {listed.name}", "", "Written by bench/quality/recipes.py; docs/recipes.md says what follows from them.", ""]
     group = None
     for line in listed.read_text().splitlines():
         run = line.split(None, 3)
         if not line.strip() or line.startswith("#") or key(run) not in results:
             continue
-        if run[0] != group:
-            group = run[0]
-            lines += ["", f"## {group}", "", "| text | TFLOP | settings | parameters | passes | best at | bits per character |", "| --- | ---: | --- | ---: | ---: | ---: | ---: |"]
         r = results[key(run)]
+        if run[0] != group:
+            group, base = run[0], r["bits_per_char"] if run[3].startswith("@") else None
+            more = (" change |", " ---: |") if base else ("", "")
+            lines += ["", f"## {group}", "", "| text | TFLOP | settings | parameters | passes | best at | bits per character |" + more[0],
+                      "| --- | ---: | --- | ---: | ---: | ---: | ---: |" + more[1]]
         best = f"{100 * r['best_step'] / r['steps']:.0f} %"
-        lines.append(f"| {run[1]} | {run[2]} | `{run[3]}` | {r['params']:,} | {r['epochs']:.3g} | {best} | {r['bits_per_char']:.4f} |")
+        change = f" {100 * (r['bits_per_char'] / base - 1):+.1f} % |" if base else ""
+        lines.append(f"| {run[1]} | {run[2]} | `{run[3]}` | {r['params']:,} | {r['epochs']:.3g} | {best} | {r['bits_per_char']:.4f} |{change}")
     return "\n".join(lines) + "\n"
 
 

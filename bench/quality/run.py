@@ -18,6 +18,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
 import readme
+import report
 
 SIDES = {"penwright gpt2": "Penwright's GPT-2", "penwright lstm": "Penwright's LSTM", "penwright ngram": "n-gram model",
          "torch gpt2": "GPT-2 in PyTorch", "torch lstm": "LSTM in PyTorch"}
@@ -44,7 +45,7 @@ def main():
             if side in entry and not a.again:
                 continue
             with tempfile.TemporaryDirectory() as work:
-                entry[side] = measure(side, text, a, pathlib.Path(work))
+                entry[side] = measure(side, text, a, pathlib.Path(work)) | {"processor": report.machine()["processor"]}
             print(f"{text.stem}: {side} {entry[side]['bits_per_char']:.4f}", file=sys.stderr, flush=True)
             results.save()
             a.out.with_suffix(".md").write_text(page(results))
@@ -80,14 +81,16 @@ def page(results):
 def table(texts):
     """Texts that no rule was tuned on first; of the sides those that were run."""
     sides = [side for side in SIDES if any(side in entry for entry in texts.values())]
-    lines = ["| text | " + " | ".join(SIDES[side] for side in sides) + " | fewer bits than PyTorch's best |", "| --- |" + " ---: |" * (len(sides) + 1)]
+    lines = ["| text | " + " | ".join(SIDES[side] for side in sides) + " | fewer bits than PyTorch's best | processor |",
+             "| --- |" + " ---: |" * (len(sides) + 1) + " --- |"]
     for text, entry in sorted(texts.items(), key=lambda item: (item[0] not in LEFT_OUT, item[0])):
         bits = {side: entry[side]["bits_per_char"] for side in sides if side in entry}
         least = min(bits.values())
         ours, theirs = ([b for side, b in bits.items() if side.startswith(who)] for who in ("penwright", "torch"))
         fewer = f"{100 * (1 - min(ours) / min(theirs)):.1f} %" if ours and theirs else ""
         cells = ("" if side not in bits else f"**{bits[side]:.3f}**" if bits[side] == least else f"{bits[side]:.3f}" for side in sides)
-        lines.append(f"| {title(text)} | {' | '.join(cells)} | {fewer} |")
+        processors = sorted({entry[side].get("processor", "") for side in bits})
+        lines.append(f"| {title(text)} | {' | '.join(cells)} | {fewer} | {', '.join(processors)} |")
     return "\n".join(lines)
 
 

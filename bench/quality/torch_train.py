@@ -96,6 +96,7 @@ def run(a, train, val, vocab):
         step(0.0, bf16)
 
     bf16 = faster_in_bf16(trial)
+    optimizer.zero_grad(set_to_none=True)
     optimizer.state.clear()
     batches, state = type(batches)(train, batch, context), None
     taken, steps, best, next_validation = 0.0, 0, math.inf, 1 / VALIDATIONS
