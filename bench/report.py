@@ -5,7 +5,7 @@ import pathlib
 import platform
 import subprocess
 
-import readme
+import between
 
 PACKAGES = ("torch", "transformers", "llama_cpp_python", "ctranslate2")
 
@@ -91,4 +91,4 @@ def page(result):
 
 
 def into_readme(result):
-    readme.put("speed", f"{table(result, short=True)}\n\n{conditions(result)}")
+    between.put("speed", f"{table(result, short=True)}\n\n{conditions(result)}")

@@ -2,7 +2,7 @@
 
     python bench/quality/recipes.py FOLDER_OF_TEXTS... [--only GROUP...]
 
-    python bench/quality/recipes.py FOLDER_OF_TEXTS... --list bench/quality/ablations.txt --out bench/results/ablations
+    python bench/quality/recipes.py FOLDER_OF_TEXTS... --list bench/quality/ablations.txt --out bench/results/ablations --into docs/recipes.md
 
 A line is a group, a text, how much is computed (TFLOP) and the settings as flags, after :: those of eval; @NAME stands for the
 settings of bases/NAME.toml. Each run takes as many steps as that computation holds, on one thread, some runs side by side: their
@@ -19,9 +19,13 @@ import tempfile
 import threading
 
 from common import LEFT_OUT, Results, held_out, split, train
+from listed import at_a_glance, page, runs_of
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+import between
+
 LOCK = threading.Lock()
 JOINED = "joined"
 NOT_JOINED = LEFT_OUT | {"tinyshakespeare"}  # which is no novel
@@ -35,29 +39,28 @@ def main():
     p.add_argument("--penwright", type=pathlib.Path, default=ROOT / "target/release/penwright")
     p.add_argument("--at-once", type=int, default=2, help="runs side by side")
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/recipes", help="without ending")
+    p.add_argument("--into", type=pathlib.Path, help="a page that gets a table at a glance, in words, between two comments")
+    p.add_argument("--no-training", action="store_true", help="only writes again what is there")
     a = p.parse_args()
     results = Results(a.out)
-    runs = [line.split(None, 3) for line in a.list.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    runs = [run for run in runs if (not a.only or run[0] in a.only) and key(run) not in results]
-
-    alike = {}
-    for run in runs:
-        alike.setdefault(key(run).partition(" ::")[0], []).append(run)
+    missing = {}
+    for run in runs_of(a.list):
+        if run.key not in results and (not a.only or run.group in a.only):
+            missing.setdefault(run.training, []).append(run)
 
     def train_one(runs):
         for run, result in zip(runs, trained(runs, a)):
             with LOCK:
-                results[key(run)] = result
+                results[run.key] = result
                 results.save()
-            print(f"{key(run)}: {result['bits_per_char']:.4f}", file=sys.stderr, flush=True)
+            print(f"{run.key}: {result['bits_per_char']:.4f}", file=sys.stderr, flush=True)
 
-    with concurrent.futures.ThreadPoolExecutor(a.at_once) as pool:
-        list(pool.map(train_one, alike.values()))
+    if not a.no_training:
+        with concurrent.futures.ThreadPoolExecutor(a.at_once) as pool:
+            list(pool.map(train_one, missing.values()))
     a.out.with_suffix(".md").write_text(page(results, a.list))
-
-
-def key(run):
-    return " ".join(run[1:])
+    if a.into:
+        between.put(a.list.stem, at_a_glance(results, a.list), a.into)
 
 
 def found(text, folders, work):
@@ -72,18 +75,17 @@ def found(text, folders, work):
 
 def trained(runs, a):
     """The results of runs that differ in the flags of eval alone: one training."""
-    _, text, tflop, flags = runs[0]
-    flags = flags.partition("::")[0]
+    flags = runs[0].flags.partition("::")[0]
     flags = ["--threads", 1, "--sample-every", 0, *(f for flag in shlex.split(flags) for f in settings(flag))]
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
-        parts, out = split(found(text, a.texts, work), work), work / "run"
+        parts, out = split(found(runs[0].text, a.texts, work), work), work / "run"
         # One step tells how much a step computes.
         one = train(a.penwright, parts, out, "--steps", 1, *flags)
         plan, tokens = one["plan"][-1], one["done"][-1]["tokens"]
-        steps = max(50, int(float(tflop) * 1e12 / plan["flops_per_token"] / tokens))
+        steps = max(50, int(float(runs[0].tflop) * 1e12 / plan["flops_per_token"] / tokens))
         events = train(a.penwright, parts, out, "--steps", steps, *flags)
-        judged = [held_out(a.penwright, out, parts[1], "--threads", 1, *shlex.split(run[3].partition("::")[2])) for run in runs]
+        judged = [held_out(a.penwright, out, parts[1], "--threads", 1, *shlex.split(run.flags.partition("::")[2])) for run in runs]
     common = {
         "params": plan["params"],
         "steps": steps,
@@ -97,26 +99,6 @@ def trained(runs, a):
 def settings(flag):
     """A flag as it is; @NAME as the file of settings of that name."""
     return ["--config", HERE / "bases" / f"{flag[1:]}.toml"] if flag.startswith("@") else [flag]
-
-
-def page(results, listed):
-    """In the order of the list, under the list's own headings; where a group begins with @NAME, beside that what each other does."""
-    lines = [f"# Runs of {listed.name}", "", "Written by bench/quality/recipes.py; docs/recipes.md says what follows from them.", ""]
-    group = None
-    for line in listed.read_text().splitlines():
-        run = line.split(None, 3)
-        if not line.strip() or line.startswith("#") or key(run) not in results:
-            continue
-        r = results[key(run)]
-        if run[0] != group:
-            group, base = run[0], r["bits_per_char"] if run[3].startswith("@") else None
-            more = (" change |", " ---: |") if base else ("", "")
-            lines += ["", f"## {group}", "", "| text | TFLOP | settings | parameters | passes | best at | bits per character |" + more[0],
-                      "| --- | ---: | --- | ---: | ---: | ---: | ---: |" + more[1]]
-        best = f"{100 * r['best_step'] / r['steps']:.0f} %"
-        change = f" {100 * (r['bits_per_char'] / base - 1):+.1f} % |" if base else ""
-        lines.append(f"| {run[1]} | {run[2]} | `{run[3]}` | {r['params']:,} | {r['epochs']:.3g} | {best} | {r['bits_per_char']:.4f} |{change}")
-    return "\n".join(lines) + "\n"
 
 
 main()

@@ -17,7 +17,7 @@ from common import LEFT_OUT, TUNED_ON, Results, call, held_out, split, train
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
-import readme
+import between
 import report
 
 SIDES = {"penwright gpt2": "Penwright's GPT-2", "penwright lstm": "Penwright's LSTM", "penwright ngram": "n-gram model",
@@ -50,7 +50,7 @@ def main():
             results.save()
             a.out.with_suffix(".md").write_text(page(results))
     if a.readme:
-        readme.put("quality", table(results[a.budget]))
+        between.put("quality", table(results[a.budget]))
     print(page(results))
 
 

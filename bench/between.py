@@ -1,4 +1,4 @@
-"""The README's tables, each between two comments: <!-- NAME: begin … --> and <!-- NAME: end -->."""
+"""Tables that scripts write into pages, each between two comments: <!-- NAME: begin … --> and <!-- NAME: end -->."""
 import pathlib
 import re
 
