@@ -1,4 +1,5 @@
 """A list of experiments, and the tables of what came out."""
+import re
 from typing import NamedTuple
 
 
@@ -35,8 +36,8 @@ def groups_of(path, results):
 
 
 def base_of(runs, results):
-    """What the others of a group that begins with @NAME are compared with: its first."""
-    return results[runs[0].key]["bits_per_char"] if runs[0].flags.startswith("@") else None
+    """What the others of a group are compared with whose first line is @NAME alone."""
+    return results[runs[0].key]["bits_per_char"] if re.fullmatch(r"@\S+", runs[0].flags) else None
 
 
 def change(run, results, base):
