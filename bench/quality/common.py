@@ -7,7 +7,7 @@ import time
 
 # The rules of --budget were found on the second; the first are left out of all tuning, of the joined novels too.
 LEFT_OUT = {"dracula", "wizard-of-oz", "jungle-book"}
-TUNED_ON = {"pride-and-prejudice", "alice", "tinyshakespeare"}
+TUNED_ON = {"pride-and-prejudice", "alice", "five-children", "tinyshakespeare"}
 
 
 class Results(dict):
