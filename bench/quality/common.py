@@ -1,9 +1,12 @@
 """What the scripts of this folder share."""
 import json
+import pathlib
 import statistics
 import subprocess
 import sys
 import time
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))  # so that scripts that import this first find those of bench
 
 # The rules of --budget were found on the second; the first are left out of all tuning, of the joined novels too.
 LEFT_OUT = {"dracula", "wizard-of-oz", "jungle-book"}

@@ -20,12 +20,10 @@ import threading
 
 from common import LEFT_OUT, Results, held_out, split, train
 from listed import at_a_glance, page, runs_of
+import between
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE.parent))
-import between
-
 LOCK = threading.Lock()
 JOINED = "joined"
 NOT_JOINED = LEFT_OUT | {"tinyshakespeare"}  # which is no novel

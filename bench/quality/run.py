@@ -13,13 +13,11 @@ import sys
 import tempfile
 
 from common import LEFT_OUT, TUNED_ON, Results, call, held_out, split, train
-
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE.parent))
 import between
 import report
 
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 SIDES = {"penwright gpt2": "Penwright's GPT-2", "penwright lstm": "Penwright's LSTM", "penwright ngram": "n-gram model",
          "torch gpt2": "GPT-2 in PyTorch", "torch lstm": "LSTM in PyTorch"}
 
@@ -34,7 +32,7 @@ def main():
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/quality", help="without ending")
     p.add_argument("--again", action="store_true", help="measure again what is there")
-    p.add_argument("--readme", action="store_true", help="also writes the budget's table into README.md")
+    p.add_argument("--readme", action="store_true", help="also writes the budget's table into README.md and docs/recipes.md")
     a = p.parse_args()
     results = Results(a.out)
     for text in a.texts:
@@ -50,7 +48,8 @@ def main():
             results.save()
             a.out.with_suffix(".md").write_text(page(results))
     if a.readme:
-        between.put("quality", table(results[a.budget]))
+        for place in (between.README, ROOT / "docs/recipes.md"):
+            between.put("quality", table(results[a.budget]), place)
     print(page(results))
 
 

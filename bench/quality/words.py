@@ -17,6 +17,7 @@ import tempfile
 from itertools import zip_longest
 
 from common import Results, call, train
+import between
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -38,6 +39,7 @@ def main():
     p.add_argument("--threads", type=int, default=2, help="of each side")
     p.add_argument("--at-once", action="store_true")
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/words", help="without ending")
+    p.add_argument("--into", type=pathlib.Path, help="a page that gets the table too, between two comments")
     a = p.parse_args()
     results = Results(a.out)
     with tempfile.TemporaryDirectory() as work:
@@ -50,6 +52,8 @@ def main():
                 results[runs[run]] = {"threads": a.threads, "at_once": a.at_once, **run.result()}
                 results.save()
     a.out.with_suffix(".md").write_text(page(results))
+    if a.into:
+        between.put("words", table(results), a.into)
     print(page(results))
 
 
@@ -80,9 +84,12 @@ def time_until(reports, step):
 
 
 def page(results):
-    lines = ["# The AWD-LSTM over words", "",
-             "Written by bench/quality/words.py: held-out perplexity of the averaged weights, and the seconds that each epoch's steps take.", "",
-             "| epoch | Penwright | PyTorch | difference | Penwright, s | PyTorch, s | ratio |", "| ---: |" + " ---: |" * 6]
+    return "\n".join(["# The AWD-LSTM over words", "", "Written by bench/quality/words.py: held-out perplexity of the averaged weights, and "
+                      "the seconds that each epoch's steps take.", "", table(results), ""])
+
+
+def table(results):
+    lines = ["| epoch | Penwright | PyTorch | difference | Penwright, s | PyTorch, s | ratio |", "| ---: |" + " ---: |" * 6]
     sides = [results.get(side, {"perplexities": [], "seconds": []}) for side in ("penwright", "torch")]
     checks = zip_longest(*(sum(side["perplexities"], []) for side in sides))
     epochs = list(zip_longest(*(side["seconds"] for side in sides)))
@@ -92,7 +99,7 @@ def page(results):
         ratio = f"{seconds[1] / seconds[0]:.2f}" if all(seconds) else ""
         cells = [f"{n / CHECKS:g}", *(f"{p:.1f}" if p else "" for p in levels), difference, *(f"{s:.0f}" if s else "" for s in seconds), ratio]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
