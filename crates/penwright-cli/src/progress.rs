@@ -84,7 +84,9 @@ impl Progress {
             Shown::Live(painter) => {
                 let above = match event {
                     Event::Eval { .. } => validation_line(&text),
-                    Event::Sample { .. } => text.lines().map(|l| Line::raw(l.to_string()).dim()).collect(),
+                    Event::Excerpt { .. } | Event::Sample { .. } => {
+                        text.lines().map(|l| Line::raw(l.to_string()).dim()).collect()
+                    }
                     _ => Vec::new(),
                 };
                 painter.update(|view, clock| {
@@ -170,6 +172,12 @@ impl Lines {
                 let start = self.start(*step, *elapsed_s);
                 format!("{start}  training   {train_loss:.4}  lr {lr:.2e}  norm {grad_norm:.2}  {rate:>7} tok/s")
             }
+            Event::Excerpt { tokens, of, whole_s } => format!(
+                "validating on {} tokens, spread over the {}: all of them would take {} each time",
+                thousands(*tokens),
+                thousands(*of),
+                duration(*whole_s)
+            ),
             Event::Eval { step, elapsed_s, val_loss, val_bits_per_char, .. } => {
                 let best = self.best.is_none_or(|best| val_loss < &best);
                 if best {

@@ -111,6 +111,7 @@ class RunView {
       preparing: () => this.say('preparing', `: ${event.stage}`),
       plan: () => this.plan(event),
       step: () => this.step(event),
+      excerpt: () => this.excerpt(event),
       eval: () => this.eval(event),
       sample: () => this.sample(event),
       done: () => this.done(event),
@@ -133,6 +134,10 @@ class RunView {
     if (steps) this.progress.value = step / steps;
     this.losses.push([elapsed_s, train_loss]);
     this.drawLosses();
+  }
+
+  excerpt({ tokens, of }) {
+    this.facts.append(` Of the ${count(of)} that it never sees, ${count(tokens)} tell how good it is: all would take too long.`);
   }
 
   eval({ elapsed_s, val_loss, val_bits_per_char }) {

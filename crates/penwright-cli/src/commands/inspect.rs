@@ -193,7 +193,7 @@ impl History {
                     (history.steps, history.tokens, history.elapsed) = (*steps, *tokens, *elapsed_s);
                     history.ended = Some(reason.clone());
                 }
-                Event::Sample { .. } => {}
+                Event::Excerpt { .. } | Event::Sample { .. } => {}
             }
         }
         history

@@ -154,6 +154,8 @@ impl View {
                     }
                 }
             }
+            // Said in a line above the view.
+            Event::Excerpt { .. } => {}
             Event::Sample { step, text, .. } => self.sample = Some((*step, text.clone())),
             Event::Done { run, reason, steps, tokens, elapsed_s, best_val_loss, best_val_bits_per_char, .. } => {
                 self.at = (*elapsed_s, clock);

@@ -105,6 +105,8 @@ pub struct Record {
     pub plan: Planned,
     /// Steps from which it was resumed, in order.
     pub resumed: Vec<u64>,
+    /// Tokens of the excerpt of the validation text that validations score, where that is not the whole.
+    pub excerpt: Option<u64>,
     /// Reports of steps, neighbours joined where there are many.
     pub steps: Vec<Steps>,
     /// Validations.
@@ -144,6 +146,7 @@ impl Record {
         match event {
             Event::Plan { .. } => self.add_plan(event),
             Event::Step { .. } => self.add_steps(event),
+            Event::Excerpt { tokens, .. } => self.excerpt = Some(*tokens),
             Event::Eval { step, elapsed_s, val_loss, val_bits_per_char } => {
                 self.done = (self.done.0.max(*step), self.done.1, self.done.2.max(*elapsed_s));
                 let (loss, bits_per_char) = (*val_loss, *val_bits_per_char);

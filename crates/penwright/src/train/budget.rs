@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::trainer::Trainer;
-use super::{Batches, Data, Length, Start, TrainOptions, optimizer};
+use super::{Batches, Data, Event, Length, Start, TrainOptions, optimizer};
 use crate::Result;
 use crate::layers::Dropout;
 use crate::model::Trainable;
@@ -12,11 +12,15 @@ use crate::model::Trainable;
 const PROBE: (f64, u64) = (0.04, 5);
 /// The part of a budget after which the end is laid anew at the latest.
 const RELAID: f64 = 0.1;
-/// One part of so many of the validation text tells what a validation takes.
+/// One part of so many of the validation text tells what a validation takes, if that is likely to take no more than this
+/// part of the budget; else a smaller one.
 const VALIDATED: usize = 40;
-/// Then so many times as much, where that takes no more than this part of the budget.
-const MORE: usize = 4;
 const PROBED: f64 = 0.02;
+/// The part of the budget that validations may take, and how many there should be at least: where the text is too long for
+/// so many, an excerpt of it is validated on, of so many tokens at least.
+const VALIDATING: f64 = 0.1;
+const VALIDATIONS: u64 = 4;
+const EXCERPT: usize = 2048;
 
 /// The time of an optimizer step, the lowest of a few that change nothing.
 ///
@@ -84,10 +88,11 @@ impl Trainer<'_> {
     }
 
     fn lay_first(&mut self, budget: f64) -> Result<()> {
-        self.progress.validation = self.validation_seconds(budget)?;
-        let (validation, step_seconds) = (self.progress.validation, self.step_seconds());
+        let whole = self.validation_seconds(budget)?;
         let left = (budget - self.elapsed()).max(0.0);
-        let evals = ((0.1 * left / validation.max(1e-9)) as u64).clamp(1, self.options.evals);
+        self.progress.validation = self.shorten_validation(whole, VALIDATING * left / VALIDATIONS as f64)?;
+        let (validation, step_seconds) = (self.progress.validation, self.step_seconds());
+        let evals = ((VALIDATING * left / validation.max(1e-9)).round() as u64).clamp(1, self.options.evals);
         let steps = ((left - evals as f64 * validation) / step_seconds).max(0.0) as u64;
         let total = self.progress.step + steps;
         self.progress.total = Some(total);
@@ -96,22 +101,34 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// What a validation will take, by a small part of its text; by more, where there is time, of a model that reads a
-    /// long text faster than a short one.
+    /// What a validation on the whole text will take, by a small part of it: as large a one as the time allows, for a
+    /// recurrent model takes longer for each token of a short text.
     fn validation_seconds(&mut self, budget: f64) -> Result<f64> {
-        let val = &self.data.val;
-        let enough = self.model.evenly_validated_from().min(val.len());
-        let mut part = (val.len() / VALIDATED).max(2 * self.options.context).min(val.len());
-        loop {
-            let before = self.elapsed();
-            self.model.validate(&val[..part])?;
-            let seconds = self.elapsed() - before;
-            self.progress.validating += seconds;
-            if part >= enough || MORE as f64 * seconds > PROBED * budget {
-                return Ok(seconds * val.len() as f64 / part.max(1) as f64);
-            }
-            part = (MORE * part).min(val.len());
+        let (val, options) = (&self.data.val, self.options);
+        // A forward pass is a third of a step.
+        let of_step = options.batch * options.context * options.accumulate;
+        let affordable = PROBED * budget * 3.0 * of_step as f64 / self.step_seconds();
+        let wanted = (val.len() / VALIDATED).max(self.model.evenly_validated_from());
+        let part = wanted.min(affordable as usize).max(2 * options.context).min(val.len());
+        let before = self.elapsed();
+        self.model.validate(&val[..part])?;
+        let seconds = self.elapsed() - before;
+        self.progress.validating += seconds;
+        Ok(seconds * val.len() as f64 / part.max(1) as f64)
+    }
+
+    /// Validates on an excerpt from now on if the whole text takes longer than `allowed`; what a validation takes then.
+    fn shorten_validation(&mut self, whole: f64, allowed: f64) -> Result<f64> {
+        let of = self.data.val.len();
+        let tokens = ((of as f64 * allowed / whole.max(1e-9)) as usize).max(EXCERPT);
+        if whole <= allowed || tokens >= of {
+            return Ok(whole);
         }
+        let excerpt = self.data.excerpt(tokens);
+        let part = excerpt.len();
+        (self.progress.excerpt, self.excerpt) = (Some(tokens), Some(excerpt));
+        self.emit(Event::Excerpt { tokens: part as u64, of: of as u64, whole_s: whole })?;
+        Ok(whole * part as f64 / of as f64)
     }
 
     /// Lays the end anew, for a machine that has become slower or faster: after each validation, and between them.

@@ -4,6 +4,9 @@ use crate::tokenizer::Tokenizer;
 use crate::tokens::{TokenStoreOptions, Tokens, token_stream};
 use crate::{Error, Result};
 
+/// Stretches of an excerpt.
+const STRETCHES: usize = 16;
+
 /// The tokens to train on and those held out.
 pub struct Data {
     /// To train on: documents, each begun by the end-of-text token.
@@ -33,8 +36,39 @@ impl Data {
         Ok(Data { train: encode(train)?, val: encode(val)?, val_chars })
     }
 
-    /// Nats a token of the held-out text as bits a character.
+    /// About so many tokens of the held-out text, in stretches spread evenly over it; all of it where it is no longer.
+    pub(super) fn excerpt(&self, tokens: usize) -> Vec<u32> {
+        let stretch = tokens.div_ceil(STRETCHES);
+        if STRETCHES * stretch >= self.val.len() {
+            return self.val.to_vec();
+        }
+        let last = self.val.len() - stretch;
+        (0..STRETCHES).flat_map(|i| &self.val[i * last / (STRETCHES - 1)..][..stretch]).copied().collect()
+    }
+
+    /// Nats a token of the held-out text as bits a character, by the characters that a token of it has on average.
     pub(super) fn val_bits(&self, loss: f64) -> f64 {
         loss * (self.val.len() - 1) as f64 / self.val_chars as f64 / std::f64::consts::LN_2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_spread_over_the_whole_text() {
+        let data = |n: u32| Data { train: vec![].into(), val: (0..n).collect::<Vec<_>>().into(), val_chars: 1 };
+        let excerpt = data(100_000).excerpt(3200);
+        assert_eq!((excerpt.len(), excerpt[0], *excerpt.last().unwrap()), (3200, 0, 99_999));
+        let jumps: Vec<u32> = excerpt.windows(2).map(|pair| pair[1] - pair[0]).filter(|&step| step != 1).collect();
+        assert!(jumps.len() == STRETCHES - 1 && jumps.iter().all(|jump| (6454..6456).contains(jump)), "{jumps:?}");
+        for n in [1, 15, 16, 17, 40, 1000] {
+            for tokens in [1, 16, 39, 999, 2000] {
+                let excerpt = data(n).excerpt(tokens);
+                assert!(excerpt.len() >= tokens.min(n as usize) && excerpt.len() <= n as usize);
+                assert!(excerpt.is_sorted_by(|a, b| a < b), "{tokens} of {n}");
+            }
+        }
     }
 }

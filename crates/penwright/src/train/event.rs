@@ -52,7 +52,16 @@ pub enum Event {
         /// Tokens a second in training, validation not counted.
         tokens_per_s: f64,
     },
-    /// The validation text was scored.
+    /// A budget has no time for the whole validation text: validations score an excerpt of it, the same each time.
+    Excerpt {
+        /// Tokens of the excerpt, in stretches spread evenly over the text.
+        tokens: u64,
+        /// Tokens of the whole text.
+        of: u64,
+        /// Seconds that the whole would have taken each time.
+        whole_s: f64,
+    },
+    /// The validation text was scored, or the excerpt of it.
     Eval {
         /// Steps taken.
         step: u64,

@@ -81,6 +81,7 @@ pub fn train(
         }
     };
     let metrics = Metrics::open(out, progress.metrics)?;
+    let excerpt = progress.excerpt.map(|tokens| data.excerpt(tokens));
     let grads = vec![0.0; model.params().data.len()];
     let trainer = Trainer {
         start,
@@ -91,6 +92,7 @@ pub fn train(
         batches,
         options,
         data,
+        excerpt,
         out: out.to_path_buf(),
         metrics,
         on_event,
@@ -165,6 +167,7 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
         best: None,
         since_best: 0,
         validation: 0.0,
+        excerpt: None,
         laid: (0, 0.0, 0.0),
         validated: None,
         validations: Default::default(),
@@ -187,6 +190,8 @@ pub(super) struct Trainer<'a> {
     batches: Batches<'a>,
     pub(super) options: &'a TrainOptions,
     pub(super) data: &'a Data,
+    /// What is validated on where all of the validation text would take too long.
+    pub(super) excerpt: Option<Vec<u32>>,
     out: PathBuf,
     metrics: Metrics,
     on_event: &'a mut dyn FnMut(&Event),
@@ -286,7 +291,7 @@ impl Trainer<'_> {
         checkpoint::save(&self.out, &*self.model, &*self.optimizer, self.average.as_ref(), &self.progress)
     }
 
-    fn emit(&mut self, event: Event) -> Result<()> {
+    pub(super) fn emit(&mut self, event: Event) -> Result<()> {
         (self.on_event)(&event);
         self.metrics.add(&event)
     }
@@ -377,7 +382,7 @@ impl Trainer<'_> {
         }
     }
 
-    /// Scores the whole validation text and keeps the weights, or their average, when they are the best so far.
+    /// Scores the validation text, or the excerpt of it, and keeps the weights, or their average, when they are the best so far.
     fn evaluate(&mut self) -> Result<()> {
         let val_loss = self.averaged(Self::validate)?;
         self.progress.validated = Some(self.progress.step);
@@ -391,7 +396,7 @@ impl Trainer<'_> {
 
     fn validate(&mut self) -> Result<f64> {
         let before = self.elapsed();
-        let val_loss = self.model.validate(&self.data.val)?;
+        let val_loss = self.model.validate(self.excerpt.as_deref().unwrap_or(&self.data.val))?;
         let bits = self.data.val_bits(val_loss);
         let step = self.progress.step;
         if !val_loss.is_finite() {

@@ -57,12 +57,14 @@ fn text(report: &Report) -> Rows {
         (Some(path), _) => Some(path.display().to_string()),
         (None, fraction) => fraction.map(|share| format!("the last {} of each", percent(share))),
     };
+    let whole = count(record.plan.val_tokens);
+    let validated = record.excerpt.map(|tokens| format!("{}, spread over {whole}", count(tokens))).unwrap_or(whole);
     let chars = record.chars_per_token().filter(|chars| (chars - 1.0).abs() > 0.005);
     known([
         ("Files", names),
         ("Held out", held_out),
         ("Tokens to train on", Some(count(record.plan.train_tokens))),
-        ("Tokens to validate on", Some(count(record.plan.val_tokens))),
+        ("Tokens to validate on", Some(validated)),
         ("A token is", settings.level.map(unit)),
         ("Characters a token", chars.map(|chars| format!("{chars:.2}"))),
     ])

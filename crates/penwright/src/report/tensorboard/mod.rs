@@ -126,7 +126,7 @@ impl EventFile {
                 let lines: String = text.lines().map(|line| format!("    {line}\n")).collect();
                 self.write(*step, &Content::Summary(&[Value::text("sample", &lines)]))
             }
-            Event::Plan { .. } | Event::Done { .. } => Ok(()),
+            Event::Plan { .. } | Event::Excerpt { .. } | Event::Done { .. } => Ok(()),
         }
     }
 

@@ -43,12 +43,19 @@ impl Rule {
     }
 }
 
+/// What a small model reads at most with a TFLOP, in characters: a text counts as no longer than what is read of it, nor
+/// than that of the rules for least time.
+const READ: f64 = 333_000.0;
+const SHORT: f64 = 1e6;
+
 /// The rule of a family that is nearest to a computation (in floating-point operations) and a text, where each doubling
 /// counts alike; of the rules of the level that was asked for, where there are any.
 pub(super) fn nearest(kind: ModelKind, asked: Option<Level>, flop: f64, chars: usize) -> &'static Rule {
+    let tflop = flop / 1e12;
+    let chars = (chars as f64).min((READ * tflop).max(SHORT));
     let distance = |rule: &Rule| {
         let ratio = |a: f64, b: f64| (a.max(1e-9) / b.max(1e-9)).ln().powi(2);
-        ratio(flop / 1e12, rule.tflop) + ratio(chars as f64, rule.chars)
+        ratio(tflop, rule.tflop) + ratio(chars, rule.chars)
     };
     let of_kind = || RULES.iter().filter(|rule| rule.model == kind);
     let of_level = of_kind().filter(|rule| asked.is_some_and(|level| rule.level() == level));
@@ -85,6 +92,15 @@ mod tests {
                 nearest(ModelKind::Gpt2, None, flop, chars);
             }
         }
+    }
+
+    #[test]
+    fn what_there_is_no_time_to_read_does_not_count() {
+        for flop in [1e11, 3e12] {
+            let rule = nearest(ModelKind::Lstm, None, flop, 100_000_000);
+            assert_eq!((rule.tflop, rule.chars), (3.0, 1e6));
+        }
+        assert!(nearest(ModelKind::Lstm, None, 1e15, 100_000_000).chars > 1e7);
     }
 
     #[test]
