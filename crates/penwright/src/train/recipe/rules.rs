@@ -97,8 +97,10 @@ mod tests {
     #[test]
     fn what_there_is_no_time_to_read_does_not_count() {
         for flop in [1e11, 3e12] {
-            let rule = nearest(ModelKind::Lstm, None, flop, 100_000_000);
-            assert_eq!((rule.tflop, rule.chars), (3.0, 1e6));
+            for kind in [ModelKind::Lstm, ModelKind::Gpt2] {
+                let rule = nearest(kind, None, flop, 100_000_000);
+                assert_eq!((rule.tflop, rule.chars), (3.0, 1e6));
+            }
         }
         assert!(nearest(ModelKind::Lstm, None, 1e15, 100_000_000).chars > 1e7);
     }
