@@ -124,9 +124,8 @@ impl Trainer<'_> {
         if whole <= allowed || tokens >= of {
             return Ok(whole);
         }
-        let excerpt = self.data.excerpt(tokens);
-        let part = excerpt.len();
-        (self.progress.excerpt, self.excerpt) = (Some(tokens), Some(excerpt));
+        self.progress.excerpt = Some(tokens);
+        let part = self.data.excerpt(tokens).len();
         self.emit(Event::Excerpt { tokens: part as u64, of: of as u64, whole_s: whole })?;
         Ok(whole * part as f64 / of as f64)
     }

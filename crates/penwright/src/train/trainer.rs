@@ -81,7 +81,6 @@ pub fn train(
         }
     };
     let metrics = Metrics::open(out, progress.metrics)?;
-    let excerpt = progress.excerpt.map(|tokens| data.excerpt(tokens));
     let grads = vec![0.0; model.params().data.len()];
     let trainer = Trainer {
         start,
@@ -92,7 +91,6 @@ pub fn train(
         batches,
         options,
         data,
-        excerpt,
         out: out.to_path_buf(),
         metrics,
         on_event,
@@ -190,8 +188,6 @@ pub(super) struct Trainer<'a> {
     batches: Batches<'a>,
     pub(super) options: &'a TrainOptions,
     pub(super) data: &'a Data,
-    /// What is validated on where all of the validation text would take too long.
-    pub(super) excerpt: Option<Vec<u32>>,
     out: PathBuf,
     metrics: Metrics,
     on_event: &'a mut dyn FnMut(&Event),
@@ -396,7 +392,8 @@ impl Trainer<'_> {
 
     fn validate(&mut self) -> Result<f64> {
         let before = self.elapsed();
-        let val_loss = self.model.validate(self.excerpt.as_deref().unwrap_or(&self.data.val))?;
+        let excerpt = self.progress.excerpt.map(|tokens| self.data.excerpt(tokens));
+        let val_loss = self.model.validate(excerpt.as_deref().unwrap_or(&self.data.val))?;
         let bits = self.data.val_bits(val_loss);
         let step = self.progress.step;
         if !val_loss.is_finite() {
