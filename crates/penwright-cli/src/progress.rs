@@ -172,12 +172,13 @@ impl Lines {
                 let start = self.start(*step, *elapsed_s);
                 format!("{start}  training   {train_loss:.4}  lr {lr:.2e}  norm {grad_norm:.2}  {rate:>7} tok/s")
             }
-            Event::Excerpt { tokens, of, whole_s } => format!(
-                "validating on {} tokens, spread over the {}: all of them would take {} each time",
-                thousands(*tokens),
-                thousands(*of),
-                duration(*whole_s)
-            ),
+            Event::Excerpt { tokens, of, whole_s } => {
+                let why = whole_s.map_or_else(
+                    || "all of them each time would take longer than half of the training (--eval-every N has them all)".to_string(),
+                    |seconds| format!("all of them would take {} each time", duration(seconds)),
+                );
+                format!("validating on {} tokens, spread over the {}: {why}", thousands(*tokens), thousands(*of))
+            }
             Event::Eval { step, elapsed_s, val_loss, val_bits_per_char, .. } => {
                 let best = self.best.is_none_or(|best| val_loss < &best);
                 if best {

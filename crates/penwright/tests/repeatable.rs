@@ -289,36 +289,51 @@ fn patience_accumulation_and_budget() {
     assert!(validated.is_sorted_by(|a, b| a < b) && validated.last() == Some(steps), "{validated:?} of {steps}");
 }
 
-/// A validation text that would take longer than the budget is validated on in part, by a resumed run in the same part.
+/// A validation text that would take longer than the budget or the steps is validated on in part, by a resumed run in the
+/// same part.
 #[test]
-fn a_budget_too_short_for_the_validation_text() {
-    let (text, dir) = (text(), tempfile::tempdir().unwrap());
-    let tokenizer = Tokenizer::train(Level::Char, &[&text], None).unwrap();
+fn too_long_a_validation_text() {
+    let (text, tokenizer) = (text(), Tokenizer::train(Level::Char, &[&text()], None).unwrap());
     let [config, ..] = shapes(tokenizer.vocab_size());
     let data = Data::encode(&tokenizer, &[&text], &[&text.repeat(300)], &mut |_, _| {}).unwrap();
-    let stop = AtomicBool::new(false);
-    let run = |resume| {
-        let length = Length::Budget(Duration::from_secs(2));
-        let options = TrainOptions { length, eval_every: None, resume, ..options() };
+    let run = |options: &TrainOptions, dir: &Path, stopped: bool| {
         let start = Start::scratch(config.clone(), tokenizer.clone());
-        let mut events = Vec::new();
-        let outcome = train(&start, &data, &options, dir.path(), &stop, &mut |event| {
-            stop.store(!resume && matches!(event, Event::Excerpt { .. }), Ordering::Relaxed);
+        let (stop, mut events) = (AtomicBool::new(false), Vec::new());
+        let outcome = train(&start, &data, options, dir, &stop, &mut |event| {
+            stop.store(stopped && matches!(event, Event::Excerpt { .. }), Ordering::Relaxed);
             events.push(event.clone());
         });
         (outcome.unwrap(), events)
     };
-    let (outcome, events) = run(false);
-    let excerpt =
-        |event: &Event| if let Event::Excerpt { tokens, of, .. } = event { Some((*tokens, *of)) } else { None };
-    let (tokens, of) = events.iter().find_map(excerpt).expect("an excerpt");
-    assert!(outcome == Outcome::Interrupted && tokens < of && of == data.val.len() as u64, "{tokens} of {of}");
-    let (outcome, events) = run(true);
-    let seconds = |event: &Event| if let Event::Done { elapsed_s, .. } = event { Some(*elapsed_s) } else { None };
-    let seconds = events.last().and_then(seconds).unwrap();
-    assert!(outcome == Outcome::Finished && seconds < 30.0, "{outcome:?} after {seconds} s");
-    assert!(events.iter().any(|event| matches!(event, Event::Eval { .. })));
-    assert!(!events.iter().any(|event| matches!(event, Event::Excerpt { .. })), "chosen twice");
+    let excerpt = |events: &[Event]| {
+        let of =
+            |event: &Event| if let Event::Excerpt { tokens, of, .. } = event { Some((*tokens, *of)) } else { None };
+        events.iter().find_map(of)
+    };
+    let losses = |events: &[Event]| -> Vec<f64> {
+        events
+            .iter()
+            .filter_map(|e| if let Event::Eval { val_loss, .. } = e { Some(*val_loss) } else { None })
+            .collect()
+    };
+    for length in [Length::Budget(Duration::from_secs(2)), Length::Steps(20)] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = TrainOptions { length, eval_every: None, ..options() };
+        let (outcome, events) = run(&options, dir.path(), true);
+        let (tokens, of) = excerpt(&events).expect("an excerpt");
+        assert!(outcome == Outcome::Interrupted && tokens < of && of == data.val.len() as u64, "{tokens} of {of}");
+        let (outcome, resumed) = run(&TrainOptions { resume: true, ..options.clone() }, dir.path(), false);
+        let seconds = |event: &Event| if let Event::Done { elapsed_s, .. } = event { Some(*elapsed_s) } else { None };
+        let seconds = resumed.last().and_then(seconds).unwrap();
+        assert!(outcome == Outcome::Finished && seconds < 30.0, "{outcome:?} after {seconds} s");
+        assert!(excerpt(&resumed).is_none(), "chosen twice");
+        assert!(!losses(&resumed).is_empty());
+        if let Length::Steps(_) = length {
+            let other = tempfile::tempdir().unwrap();
+            let (_, whole) = run(&options, other.path(), false);
+            assert_eq!(losses(&resumed), losses(&whole));
+        }
+    }
 }
 
 /// What a budget buys is chosen when a run begins, not once more on a machine that may be faster or slower by then.

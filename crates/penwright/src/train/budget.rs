@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::trainer::Trainer;
-use super::{Batches, Data, Event, Length, Start, TrainOptions, optimizer};
+use super::validation::SCORED;
+use super::{Batches, Data, Length, Start, TrainOptions, optimizer};
 use crate::Result;
 use crate::layers::Dropout;
 use crate::model::Trainable;
@@ -17,10 +18,9 @@ const RELAID: f64 = 0.1;
 const VALIDATED: usize = 40;
 const PROBED: f64 = 0.02;
 /// The part of the budget that validations may take, and how many there should be at least: where the text is too long for
-/// so many, an excerpt of it is validated on, of so many tokens at least.
+/// so many, an excerpt of it is validated on.
 const VALIDATING: f64 = 0.1;
 const VALIDATIONS: u64 = 4;
-const EXCERPT: usize = 2048;
 
 /// The time of an optimizer step, the lowest of a few that change nothing.
 ///
@@ -105,9 +105,8 @@ impl Trainer<'_> {
     /// recurrent model takes longer for each token of a short text.
     fn validation_seconds(&mut self, budget: f64) -> Result<f64> {
         let (val, options) = (&self.data.val, self.options);
-        // A forward pass is a third of a step.
         let of_step = options.batch * options.context * options.accumulate;
-        let affordable = PROBED * budget * 3.0 * of_step as f64 / self.step_seconds();
+        let affordable = PROBED * budget * SCORED * of_step as f64 / self.step_seconds();
         let wanted = (val.len() / VALIDATED).max(self.model.evenly_validated_from());
         let part = wanted.min(affordable as usize).max(2 * options.context).min(val.len());
         let before = self.elapsed();
@@ -115,19 +114,6 @@ impl Trainer<'_> {
         let seconds = self.elapsed() - before;
         self.progress.validating += seconds;
         Ok(seconds * val.len() as f64 / part.max(1) as f64)
-    }
-
-    /// Validates on an excerpt from now on if the whole text takes longer than `allowed`; what a validation takes then.
-    fn shorten_validation(&mut self, whole: f64, allowed: f64) -> Result<f64> {
-        let of = self.data.val.len();
-        let tokens = ((of as f64 * allowed / whole.max(1e-9)) as usize).max(EXCERPT);
-        if whole <= allowed || tokens >= of {
-            return Ok(whole);
-        }
-        self.progress.excerpt = Some(tokens);
-        let part = self.data.excerpt(tokens).len();
-        self.emit(Event::Excerpt { tokens: part as u64, of: of as u64, whole_s: whole })?;
-        Ok(whole * part as f64 / of as f64)
     }
 
     /// Lays the end anew, for a machine that has become slower or faster: after each validation, and between them.

@@ -37,7 +37,7 @@ pub(super) struct Progress {
     /// Seconds of a validation, where a budget needs to know them.
     #[serde(default)]
     pub(super) validation: f64,
-    /// Tokens of the excerpt that a budget has time to validate on, where that is not the whole text.
+    /// Tokens of the excerpt that is validated on, where that is not the whole text.
     #[serde(default)]
     pub(super) excerpt: Option<usize>,
     /// When the end of a budget was laid last: the step, and then seconds as the next two are.

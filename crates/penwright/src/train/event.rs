@@ -52,14 +52,14 @@ pub enum Event {
         /// Tokens a second in training, validation not counted.
         tokens_per_s: f64,
     },
-    /// A budget has no time for the whole validation text: validations score an excerpt of it, the same each time.
+    /// Validations of the whole text would take too long: they score an excerpt of it, the same each time.
     Excerpt {
         /// Tokens of the excerpt, in stretches spread evenly over the text.
         tokens: u64,
         /// Tokens of the whole text.
         of: u64,
-        /// Seconds that the whole would have taken each time.
-        whole_s: f64,
+        /// Seconds that the whole would take each time, where that was measured, as in a budget.
+        whole_s: Option<f64>,
     },
     /// The validation text was scored, or the excerpt of it.
     Eval {

@@ -17,6 +17,7 @@ mod schedule;
 mod settings;
 mod start;
 mod trainer;
+mod validation;
 
 use budget::measure;
 

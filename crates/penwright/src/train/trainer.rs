@@ -179,16 +179,16 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
 }
 
 pub(super) struct Trainer<'a> {
-    start: &'a Start,
+    pub(super) start: &'a Start,
     pub(super) model: Box<dyn Trainable>,
     optimizer: Box<dyn Optimizer>,
     /// What is validated and saved in place of the weights.
-    average: Option<Average>,
+    pub(super) average: Option<Average>,
     grads: Vec<f32>,
     batches: Batches<'a>,
     pub(super) options: &'a TrainOptions,
     pub(super) data: &'a Data,
-    out: PathBuf,
+    pub(super) out: PathBuf,
     metrics: Metrics,
     on_event: &'a mut dyn FnMut(&Event),
     /// When training would have begun had it never been interrupted.
@@ -211,6 +211,7 @@ impl Trainer<'_> {
             reasons: self.options.reasons.clone(),
         };
         self.emit(plan)?;
+        self.fit_validation()?;
         let mut saved = Instant::now();
         let outcome = loop {
             if self.is_over() {
@@ -365,7 +366,7 @@ impl Trainer<'_> {
     }
 
     /// Calls `f` with the average, where there is one, in the place of the weights.
-    fn averaged<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+    pub(super) fn averaged<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
         self.exchange();
         let result = f(self);
         self.exchange();
@@ -376,39 +377,6 @@ impl Trainer<'_> {
         if let Some(average) = &mut self.average {
             std::mem::swap(&mut average.values, &mut self.model.params_mut().data);
         }
-    }
-
-    /// Scores the validation text, or the excerpt of it, and keeps the weights, or their average, when they are the best so far.
-    fn evaluate(&mut self) -> Result<()> {
-        let val_loss = self.averaged(Self::validate)?;
-        self.progress.validated = Some(self.progress.step);
-        self.relay();
-        if self.options.average == Averaging::Triggered && self.average.is_none() {
-            let triggered = self.progress.validations.triggers(val_loss);
-            self.average = triggered.then(|| Average::even(self.model.params().data.to_vec()));
-        }
-        Ok(())
-    }
-
-    fn validate(&mut self) -> Result<f64> {
-        let before = self.elapsed();
-        let excerpt = self.progress.excerpt.map(|tokens| self.data.excerpt(tokens));
-        let val_loss = self.model.validate(excerpt.as_deref().unwrap_or(&self.data.val))?;
-        let bits = self.data.val_bits(val_loss);
-        let step = self.progress.step;
-        if !val_loss.is_finite() {
-            return Err(self.options.diverged("validation loss", val_loss as f32, step, &self.out));
-        }
-        if self.progress.best.is_none_or(|best| val_loss < best.0) {
-            self.start.save(&self.out, self.model.params())?;
-            (self.progress.best, self.progress.since_best) = (Some((val_loss, bits)), 0);
-        } else {
-            self.progress.since_best += 1;
-        }
-        self.progress.validation = self.elapsed() - before;
-        self.progress.validating += self.progress.validation;
-        self.emit(Event::Eval { step, elapsed_s: self.elapsed(), val_loss, val_bits_per_char: bits })?;
-        Ok(val_loss)
     }
 
     fn sample(&mut self) -> Result<()> {
