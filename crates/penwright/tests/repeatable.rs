@@ -42,6 +42,10 @@ fn shapes(vocab: usize) -> [ModelConfig; 4] {
     ]
 }
 
+fn val_losses(events: &[Event]) -> Vec<f64> {
+    events.iter().filter_map(|e| if let Event::Eval { val_loss, .. } = e { Some(*val_loss) } else { None }).collect()
+}
+
 /// All that an LSTM can be regularised by.
 fn regularized() -> TrainOptions {
     let regularization = Regularization {
@@ -227,10 +231,7 @@ fn resumed_runs_are_the_same_to_the_bit() {
         let options = TrainOptions { resume: true, ..options };
         assert!(in_pieces(&config, &options, &out) > 3, "was not interrupted");
         assert!(whole == std::fs::read(out.join("model.safetensors")).unwrap(), "{config:?} with {options:?}");
-        let evals = read_metrics(&out).unwrap();
-        let evals =
-            evals.iter().filter_map(|e| if let Event::Eval { val_loss, .. } = e { Some(*val_loss) } else { None });
-        assert_eq!(evals.collect::<Vec<_>>(), losses);
+        assert_eq!(val_losses(&read_metrics(&out).unwrap()), losses);
         let other = TrainOptions { lr: 1e-3, ..options.clone() };
         let text = text();
         let tokenizer = Tokenizer::train(Level::Char, &[&text], None).unwrap();
@@ -293,7 +294,8 @@ fn patience_accumulation_and_budget() {
 /// same part.
 #[test]
 fn too_long_a_validation_text() {
-    let (text, tokenizer) = (text(), Tokenizer::train(Level::Char, &[&text()], None).unwrap());
+    let text = text();
+    let tokenizer = Tokenizer::train(Level::Char, &[&text], None).unwrap();
     let [config, ..] = shapes(tokenizer.vocab_size());
     let data = Data::encode(&tokenizer, &[&text], &[&text.repeat(300)], &mut |_, _| {}).unwrap();
     let run = |options: &TrainOptions, dir: &Path, stopped: bool| {
@@ -310,12 +312,6 @@ fn too_long_a_validation_text() {
             |event: &Event| if let Event::Excerpt { tokens, of, .. } = event { Some((*tokens, *of)) } else { None };
         events.iter().find_map(of)
     };
-    let losses = |events: &[Event]| -> Vec<f64> {
-        events
-            .iter()
-            .filter_map(|e| if let Event::Eval { val_loss, .. } = e { Some(*val_loss) } else { None })
-            .collect()
-    };
     for length in [Length::Budget(Duration::from_secs(2)), Length::Steps(20)] {
         let dir = tempfile::tempdir().unwrap();
         let options = TrainOptions { length, eval_every: None, ..options() };
@@ -327,11 +323,11 @@ fn too_long_a_validation_text() {
         let seconds = resumed.last().and_then(seconds).unwrap();
         assert!(outcome == Outcome::Finished && seconds < 30.0, "{outcome:?} after {seconds} s");
         assert!(excerpt(&resumed).is_none(), "chosen twice");
-        assert!(!losses(&resumed).is_empty());
+        assert!(!val_losses(&resumed).is_empty());
         if let Length::Steps(_) = length {
             let other = tempfile::tempdir().unwrap();
             let (_, whole) = run(&options, other.path(), false);
-            assert_eq!(losses(&resumed), losses(&whole));
+            assert_eq!(val_losses(&resumed), val_losses(&whole));
         }
     }
 }

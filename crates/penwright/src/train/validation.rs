@@ -58,7 +58,7 @@ impl Trainer<'_> {
         let of_step = options.batch as f64 * options.context as f64 * options.accumulate as f64;
         let steps = SCORED * of_step * total as f64;
         let validations = total.div_ceil(self.progress.eval_every).max(1) as f64;
-        self.excerpt((OF_STEPS * steps / validations) as usize, None)?;
+        self.validate_on((OF_STEPS * steps / validations) as usize, None)?;
         Ok(())
     }
 
@@ -68,13 +68,13 @@ impl Trainer<'_> {
         if whole <= allowed {
             return Ok(whole);
         }
-        let tokens = self.excerpt((of * allowed / whole) as usize, Some(whole))?;
+        let tokens = self.validate_on((of * allowed / whole) as usize, Some(whole))?;
         Ok(whole * tokens as f64 / of)
     }
 
     /// Validates on so many tokens from now on, if the text has more, or on a few thousand where those are fewer; how many
     /// they are.
-    fn excerpt(&mut self, tokens: usize, whole_s: Option<f64>) -> Result<usize> {
+    fn validate_on(&mut self, tokens: usize, whole_s: Option<f64>) -> Result<usize> {
         let (tokens, of) = (tokens.max(EXCERPT), self.data.val.len());
         if tokens >= of {
             return Ok(of);
