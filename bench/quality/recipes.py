@@ -31,7 +31,7 @@ NOT_JOINED = LEFT_OUT | {"tinyshakespeare"}  # which is no novel
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("texts", type=pathlib.Path, nargs="+", help="folders with NAME.txt")
+    p.add_argument("texts", type=pathlib.Path, nargs="*", help="folders with NAME.txt")
     p.add_argument("--only", nargs="+", metavar="GROUP", help="[default: all]")
     p.add_argument("--list", type=pathlib.Path, default=HERE / "recipes.txt")
     p.add_argument("--penwright", type=pathlib.Path, default=ROOT / "target/release/penwright")

@@ -78,8 +78,8 @@ pub(super) unsafe fn multiply<E: Packable>(right: &Packed<E>, left: Left<E>, blo
     let parts = groups.div_ceil(INNER).max(1);
     let inner = groups.div_ceil(parts);
     let across = (SECOND_CACHE / (inner * width).max(1)).max(1) * width;
-    let mut tile = TileSums::default();
-    let mut sums = sink.sums(rows, cols, parts > 1, tile.0.as_mut_ptr());
+    let (mut tile, mut spare) = (TileSums::default(), TileSums::default());
+    let mut sums = sink.sums((rows, cols), parts > 1, (tile.0.as_mut_ptr(), width));
     for part in 0..parts {
         let (from, to) = (part * inner, groups.min((part + 1) * inner));
         for begin in (0..cols).step_by(across) {
@@ -104,7 +104,7 @@ pub(super) unsafe fn multiply<E: Packable>(right: &Packed<E>, left: Left<E>, blo
                     unsafe { E::multiply_tile(right.isa, tile_rows, &tile) }
                     if part + 1 == parts {
                         // SAFETY: the tile lies in the block of the sink, and its sums have just been written.
-                        unsafe { sink.finish(c, c_row, (row, tile_rows), (col, tile_cols)) }
+                        unsafe { sink.finish((c, c_row), (row, tile_rows), (col, tile_cols), &mut spare) }
                     }
                 }
             }

@@ -15,6 +15,9 @@ use crate::parts::BlockMut;
 use crate::rows::{gelu, gelu_backward};
 use crate::tile::{MAX_PANEL, MR, Start};
 
+/// Columns of the narrower panels.
+const HALF_PANEL: usize = MAX_PANEL / 2;
+
 /// Where a product's sums `[rows, n]` go, and through what. All are row-major without gaps.
 #[derive(Debug)]
 pub enum Output<'a, E: Element> {
@@ -67,8 +70,20 @@ impl<'a, E: Packable> Output<'a, E> {
         Output::Sums { c, init }
     }
 
-    /// Panics when a slice is too short.
+    /// Where a product's sums go: f32, of which there is nothing to round, at once. Panics when a slice is too short.
     pub(super) fn sink(self, rows: usize, n: usize) -> Sink<'a, E> {
+        let sink = self.sink_of_sums(rows, n);
+        match sink.goal {
+            Goal::Rounded { c, bias } if E::GROUP == 1 => {
+                let init = if bias.is_null() { Start::Zero } else { Start::Bias(bias) };
+                Sink { goal: Goal::Sums { c: c.cast(), init }, ..sink }
+            }
+            _ => sink,
+        }
+    }
+
+    /// The same where the sums are there already, in memory of their own.
+    pub(super) fn sink_of_sums(self, rows: usize, n: usize) -> Sink<'a, E> {
         let fits = |len: usize| assert!(len >= rows * n, "output is too short");
         let row = |bias: Option<&[f32]>| {
             assert!(bias.is_none_or(|bias| bias.len() >= n), "the bias is too short");
@@ -138,8 +153,8 @@ pub(super) enum Sums {
     Output { c: *mut f32, stride: usize, init: Start },
     /// In a block of their own.
     Block { block: Vec<f32>, cols: usize },
-    /// A tile at a time, in the memory of one.
-    Tile(*mut f32),
+    /// A tile at a time, in the memory of one, rows as far apart as a panel is wide.
+    Tile(*mut f32, usize),
 }
 
 impl Sums {
@@ -155,7 +170,7 @@ impl Sums {
                 (c.wrapping_add(row * *stride + col), *stride, init)
             }
             Sums::Block { block, cols } => (block.as_mut_ptr().wrapping_add(row * *cols + col), *cols, Start::Zero),
-            Sums::Tile(tile) => (*tile, MAX_PANEL, Start::Zero),
+            Sums::Tile(tile, width) => (*tile, *width, Start::Zero),
         }
     }
 
@@ -194,7 +209,8 @@ impl<E: Packable> Sink<'_, E> {
         Sink { row: self.row + row, col: self.col + col, ..self }
     }
 
-    pub(super) fn sums(&self, rows: usize, cols: usize, parts: bool, tile: *mut f32) -> Sums {
+    /// Where a block's sums are gathered, in `parts` or at once; `tile` is memory for one, with panels of `width` columns.
+    pub(super) fn sums(&self, (rows, cols): (usize, usize), parts: bool, (tile, width): (*mut f32, usize)) -> Sums {
         match self.goal {
             Goal::Sums { c, init } => {
                 let init = match init {
@@ -208,16 +224,23 @@ impl<E: Packable> Sink<'_, E> {
                 block.resize(block.len().max(rows * cols), 0.0);
                 Sums::Block { block, cols }
             }
-            _ => Sums::Tile(tile),
+            _ => Sums::Tile(tile, width),
         }
     }
 
-    /// Takes the sums of a tile, `(first, number)` of the block's rows and columns, to where they go.
+    /// Takes the sums of a tile, `(first, number)` of the block's rows and columns, to where they go; `spare` is memory for
+    /// one more tile.
     ///
     /// # Safety
     /// The tile lies in the task's block; its sums lie at `c`, rows `c_row` apart, which nobody else reads or writes.
     #[inline(always)]
-    pub(super) unsafe fn finish(&self, c: *mut f32, c_row: usize, rows: (usize, usize), cols: (usize, usize)) {
+    pub(super) unsafe fn finish(
+        &self,
+        (c, c_row): (*mut f32, usize),
+        rows: (usize, usize),
+        cols: (usize, usize),
+        spare: &mut TileSums,
+    ) {
         if self.is_sums() {
             return;
         }
@@ -231,33 +254,40 @@ impl<E: Packable> Sink<'_, E> {
                 return;
             }
         }
+        let width = if cols > HALF_PANEL { MAX_PANEL } else { HALF_PANEL };
         // SAFETY: promised by the caller; rows of a tile that fills its memory lie a panel apart.
         unsafe {
-            if c_row == MAX_PANEL && cols == MAX_PANEL {
-                self.take(std::slice::from_raw_parts_mut(c, rows.1 * MAX_PANEL), first, rows, cols);
+            if c_row == width && cols == width {
+                self.take((std::slice::from_raw_parts_mut(c, rows.1 * width), spare), width, first, rows, cols);
             } else {
                 let mut tile = TileSums::default();
-                for (i, row) in tile.0.chunks_exact_mut(MAX_PANEL).enumerate().take(rows.1) {
+                for (i, row) in tile.0.chunks_exact_mut(width).enumerate().take(rows.1) {
                     row[..cols].copy_from_slice(std::slice::from_raw_parts(c.add(i * c_row), cols));
                 }
-                self.take(&mut tile.0[..rows.1 * MAX_PANEL], first, rows, cols);
+                self.take((&mut tile.0[..rows.1 * width], spare), width, first, rows, cols);
             }
         }
     }
 
-    /// The same for sums whose rows lie side by side, each as long as a panel.
+    /// The same for sums whose rows lie side by side, each `width` long.
     ///
     /// # Safety
     /// Rows and columns are the task's.
-    unsafe fn take(&self, tile: &mut [f32], first: usize, (row, rows): (usize, usize), cols: usize) {
+    unsafe fn take(
+        &self,
+        (tile, spare): (&mut [f32], &mut TileSums),
+        width: usize,
+        first: usize,
+        (row, rows): (usize, usize),
+        cols: usize,
+    ) {
         let (at, stride) = (row * self.stride + first, self.stride);
-        let mut other = TileSums::default();
-        let other = &mut other.0[..tile.len()];
+        let other = &mut spare.0[..tile.len()];
         let add_bias = |tile: &mut [f32], bias: *const f32| {
             if !bias.is_null() {
                 // SAFETY: a bias has a value for every column (`Output::sink`).
                 let bias = unsafe { std::slice::from_raw_parts(bias.add(first), cols) };
-                add_to_rows(tile, bias);
+                add_to_rows(tile, width, bias);
             }
         };
         // SAFETY of these: the tile lies in the output, whose size was checked in `Output::sink`; it is this task's
@@ -270,31 +300,31 @@ impl<E: Packable> Sink<'_, E> {
             Goal::Sums { .. } => {}
             Goal::Rounded { c, bias } => {
                 add_bias(tile, bias);
-                store(tile, &mut block(c));
+                store(tile, width, &mut block(c));
             }
             Goal::Gelu { before, after, bias } => {
                 add_bias(tile, bias);
-                store(tile, &mut block(before));
+                store(tile, width, &mut block(before));
                 // Of the rounded values, which are what the backward knows.
                 round(E::default(), tile);
                 gelu(tile, other);
-                store(other, &mut block(after));
+                store(other, width, &mut block(after));
             }
             Goal::GeluBackward { d, before } => {
-                load(&mut block(before.cast_mut()), other);
+                load(&mut block(before.cast_mut()), width, other);
                 gelu_backward(other, tile);
-                store(tile, &mut block(d));
+                store(tile, width, &mut block(d));
             }
             Goal::Residual { c, x, bias, dropout } => {
                 add_bias(tile, bias);
                 if let Some((key, rate)) = dropout {
-                    for (i, row) in tile.chunks_exact_mut(MAX_PANEL).enumerate() {
+                    for (i, row) in tile.chunks_exact_mut(width).enumerate() {
                         crate::rows::dropout(row, key, (at + i * stride) as u64, rate);
                     }
                 }
-                load(&mut floats(x.cast_mut()), other);
+                load(&mut floats(x.cast_mut()), width, other);
                 crate::rows::add(tile, other);
-                store(tile, &mut floats(c));
+                store(tile, width, &mut floats(c));
             }
         }
     }
@@ -312,30 +342,36 @@ impl Default for TileSums {
 
 dispatched! {
     /// Adds a row to every row of a tile.
-    fn add_to_rows(tile: &mut [f32], row: &[f32]) = add_to_rows_body;
+    fn add_to_rows(tile: &mut [f32], width: usize, row: &[f32]) = add_to_rows_body;
 }
 
 #[inline(always)]
-fn add_to_rows_body<const FMA: bool>(tile: &mut [f32], row: &[f32]) {
-    for tile in tile.chunks_exact_mut(MAX_PANEL) {
-        tile.iter_mut().zip(row).for_each(|(t, x)| *t += x);
+fn add_to_rows_body<const FMA: bool>(tile: &mut [f32], width: usize, row: &[f32]) {
+    for tile in tile.chunks_exact_mut(width) {
+        side_by_side(tile, row, |t, x| *t += *x);
+    }
+}
+
+/// Rows of a whole panel in loops of a known length.
+#[inline(always)]
+fn side_by_side<A, B>(a: &mut [A], b: &[B], f: impl Fn(&mut A, &B)) {
+    match a.len().min(b.len()) {
+        MAX_PANEL => a[..MAX_PANEL].iter_mut().zip(&b[..MAX_PANEL]).for_each(|(a, b)| f(a, b)),
+        HALF_PANEL => a[..HALF_PANEL].iter_mut().zip(&b[..HALF_PANEL]).for_each(|(a, b)| f(a, b)),
+        _ => a.iter_mut().zip(b).for_each(|(a, b)| f(a, b)),
     }
 }
 
 dispatched! {
     /// A tile to where it belongs.
-    fn store<E: Element>(tile: &[f32], to: &mut BlockMut<'_, E>) = store_body;
+    fn store<E: Element>(tile: &[f32], width: usize, to: &mut BlockMut<'_, E>) = store_body;
 }
 
 #[inline(always)]
-fn store_body<E: Element, const FMA: bool>(tile: &[f32], to: &mut BlockMut<'_, E>) {
-    for (i, tile) in tile.chunks_exact(MAX_PANEL).enumerate() {
+fn store_body<E: Element, const FMA: bool>(tile: &[f32], width: usize, to: &mut BlockMut<'_, E>) {
+    for (i, tile) in tile.chunks_exact(width).enumerate() {
         let [to] = to.row(i);
-        if to.len() == MAX_PANEL {
-            to.iter_mut().zip(tile).for_each(|(t, x)| *t = E::of(*x));
-        } else {
-            to.iter_mut().zip(tile).for_each(|(t, x)| *t = E::of(*x));
-        }
+        side_by_side(to, tile, |t, x| *t = E::of(*x));
     }
 }
 
@@ -351,17 +387,13 @@ fn round_body<E: Element, const FMA: bool>(_kind: E, tile: &mut [f32]) {
 
 dispatched! {
     /// And back.
-    fn load<E: Element>(from: &mut BlockMut<'_, E>, tile: &mut [f32]) = load_body;
+    fn load<E: Element>(from: &mut BlockMut<'_, E>, width: usize, tile: &mut [f32]) = load_body;
 }
 
 #[inline(always)]
-fn load_body<E: Element, const FMA: bool>(from: &mut BlockMut<'_, E>, tile: &mut [f32]) {
-    for (i, tile) in tile.chunks_exact_mut(MAX_PANEL).enumerate() {
+fn load_body<E: Element, const FMA: bool>(from: &mut BlockMut<'_, E>, width: usize, tile: &mut [f32]) {
+    for (i, tile) in tile.chunks_exact_mut(width).enumerate() {
         let [from] = from.row(i);
-        if from.len() == MAX_PANEL {
-            tile.iter_mut().zip(from).for_each(|(t, x)| *t = x.get());
-        } else {
-            tile.iter_mut().zip(from).for_each(|(t, x)| *t = x.get());
-        }
+        side_by_side(tile, from, |t, x| *t = x.get());
     }
 }

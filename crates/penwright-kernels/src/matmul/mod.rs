@@ -18,7 +18,7 @@ use crate::tile::{MAX_PANEL, MR, panel};
 use block::{Block, INNER, Left, SECOND_CACHE, multiply};
 use few::{FEW_ROWS, few_rows};
 pub use finish::Output;
-use finish::Sink;
+use finish::{Sink, TileSums};
 pub use matrix::{Init, Matrix};
 pub(crate) use pack::Aligned;
 pub use pack::{Packable, Packed, PackedLeft};
@@ -164,15 +164,15 @@ pub fn product_of_packed<E: Packable>(output: Output<'_, E>, a: &PackedLeft<E>, 
 /// What becomes of sums `[rows, n]` that are there already, on all threads. Panics when the shapes do not fit.
 pub fn finish<E: Factor>(output: Output<'_, E>, sums: &mut [f32], rows: usize, n: usize) {
     const ROWS: usize = 24;
-    let sink = output.sink(rows, n);
+    let sink = output.sink_of_sums(rows, n);
     each(chunks_mut(&mut sums[..rows * n], ROWS * n), |task, sums| {
-        let height = sums.len() / n;
+        let (height, mut spare) = (sums.len() / n, TileSums::default());
         for row in (0..height).step_by(MR) {
             for col in (0..n).step_by(MAX_PANEL) {
                 let c = sums[row * n + col..].as_mut_ptr();
                 let (rows, cols) = (MR.min(height - row), MAX_PANEL.min(n - col));
                 // SAFETY: the tile lies in the sums and in the output, which `sink` checked; no other task has its rows.
-                unsafe { sink.finish(c, n, (task * ROWS + row, rows), (col, cols)) }
+                unsafe { sink.finish((c, n), (task * ROWS + row, rows), (col, cols), &mut spare) }
             }
         }
     });

@@ -108,15 +108,56 @@ unsafe fn multiply<V: Vector, const R: usize, const N: usize, const S: usize>(ti
     }
 }
 
-/// Adds what C begins with and writes the tile.
+/// Adds what C begins with and writes the tile. Whole tiles are written from the registers that the sums are in: each way
+/// to begin has loops of its own, without a choice in them that would have the sums go by way of memory.
 ///
 /// # Safety
 /// As [`multiply`].
 #[inline(always)]
 unsafe fn finish<V: Vector, const R: usize, const N: usize>(total: &[[V; N]; R], tile: &Tile<V::Element>) {
-    let width = N * V::LANES;
+    if tile.cols != N * V::LANES {
+        // SAFETY: promised by the caller.
+        return unsafe { finish_narrow(&{ *total }, tile) };
+    }
+    // SAFETY: rows of C and the bias have as many elements as a panel has columns.
+    unsafe {
+        match tile.start {
+            Start::Zero => store(total, tile, |sum, _, _| sum),
+            Start::Add => store(total, tile, |sum, c, _| sum.add(V::load(c))),
+            Start::Bias(bias) => {
+                let bias: [V; N] = std::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
+                store(total, tile, |sum, _, j| sum.add(bias[j]));
+            }
+        }
+    }
+}
+
+/// Writes a whole tile: of each vector what `result` makes of it, its place in C and its number within the row.
+///
+/// # Safety
+/// As [`multiply`].
+#[inline(always)]
+unsafe fn store<V: Vector, const R: usize, const N: usize>(
+    total: &[[V; N]; R],
+    tile: &Tile<V::Element>,
+    result: impl Fn(V, *const f32, usize) -> V,
+) {
+    for (i, row) in total.iter().enumerate() {
+        for (j, &sum) in row.iter().enumerate() {
+            let c = tile.c.wrapping_add(i * tile.c_row + j * V::LANES);
+            // SAFETY: promised by the caller.
+            unsafe { result(sum, c, j).store(c) }
+        }
+    }
+}
+
+/// The same of a tile whose rows are shorter than a panel: each by way of a whole one.
+///
+/// # Safety
+/// As [`multiply`].
+#[inline(always)]
+unsafe fn finish_narrow<V: Vector, const R: usize, const N: usize>(total: &[[V; N]; R], tile: &Tile<V::Element>) {
     let mut edge = [0.0f32; MAX_PANEL];
-    let whole = tile.cols == width;
     for (i, row) in total.iter().enumerate() {
         let c = tile.c.wrapping_add(i * tile.c_row);
         let from = match tile.start {
@@ -124,21 +165,13 @@ unsafe fn finish<V: Vector, const R: usize, const N: usize>(total: &[[V; N]; R],
             Start::Add => Some(c.cast_const()),
             Start::Bias(bias) => Some(bias),
         };
-        // SAFETY: rows of C and the bias have `cols` elements, and where that is less than a panel, they go by way of
-        // a whole one.
+        // SAFETY: a panel fits the edge; rows of C and the bias have `cols` elements.
         unsafe {
-            if whole {
-                for (j, &sum) in row.iter().enumerate() {
-                    let sum = from.map_or(sum, |from| sum.add(V::load(from.add(j * V::LANES))));
-                    sum.store(c.add(j * V::LANES));
-                }
-            } else {
-                for (j, &sum) in row.iter().enumerate() {
-                    sum.store(edge.as_mut_ptr().add(j * V::LANES));
-                }
-                for (j, &sum) in edge.iter().enumerate().take(tile.cols) {
-                    *c.add(j) = from.map_or(0.0, |from| *from.add(j)) + sum;
-                }
+            for (j, &sum) in row.iter().enumerate() {
+                sum.store(edge.as_mut_ptr().add(j * V::LANES));
+            }
+            for (j, &sum) in edge.iter().enumerate().take(tile.cols) {
+                *c.add(j) = from.map_or(0.0, |from| *from.add(j)) + sum;
             }
         }
     }

@@ -201,8 +201,8 @@ impl Settings {
     }
 
     /// These settings where given, else those of `below`. Of budget, steps and epochs the upper side's counts, and
-    /// of the two ways to validate; with another optimizer its own settings; an upper `dropout` replaces all that is below
-    /// of an LSTM's variational dropout.
+    /// of the two ways to validate; with another optimizer its own settings, with another level its own size of vocabulary; an
+    /// upper `dropout` replaces all that is below of an LSTM's variational dropout.
     #[must_use]
     pub fn over(self, mut below: Settings) -> Settings {
         if self.budget.is_some() || self.steps.is_some() || self.epochs.is_some() {
@@ -213,6 +213,9 @@ impl Settings {
         }
         if self.val.is_some() || self.val_fraction.is_some() {
             (below.val, below.val_fraction) = (None, None);
+        }
+        if self.level.is_some() && below.level.is_some() && self.level != below.level {
+            below.vocab_size = None;
         }
         if self.optimizer.is_some() && below.optimizer.is_some() && self.optimizer != below.optimizer {
             (below.momentum, below.muon_lr, below.muon_iterations) = (None, None, None);

@@ -69,13 +69,10 @@ fn choose_at(
     Ok(Some(Recipe { settings, reasons }))
 }
 
-/// What was given over what the rule says. What the rule says of another level's vocabulary or of another optimizer's step
-/// means nothing then, and a number of heads must divide a width that was given.
+/// What was given over what the rule says. What the rule says of another optimizer's step means nothing then, and a number
+/// of heads must divide a width that was given.
 fn merged(given: &Settings, rule: &Rule) -> Settings {
     let mut set = rule.set.clone();
-    if given.level.is_some() && given.level != set.level {
-        set.vocab_size = None;
-    }
     if given.optimizer.is_some() && given.optimizer != set.optimizer {
         (set.lr, set.weight_decay) = (None, None);
     }

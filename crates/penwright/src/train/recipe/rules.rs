@@ -28,14 +28,17 @@ pub(super) struct Rule {
 }
 
 #[derive(Deserialize)]
-struct File {
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Rules {
+    /// What a small model reads at most with a TFLOP, in characters: a text counts as no longer than what is read of it.
+    read_per_tflop: f64,
+    /// Characters below which that makes no text.
+    read_at_least: f64,
     rule: Vec<Rule>,
 }
 
-static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-    let file: File = toml::from_str(include_str!("rules.toml")).expect("the rules are tested to be readable");
-    file.rule
-});
+static RULES: LazyLock<Rules> =
+    LazyLock::new(|| toml::from_str(include_str!("rules.toml")).expect("the rules are tested to be readable"));
 
 impl Rule {
     fn level(&self) -> Level {
@@ -43,21 +46,17 @@ impl Rule {
     }
 }
 
-/// What a small model reads at most with a TFLOP, in characters: a text counts as no longer than what is read of it, nor
-/// than that of the rules for least time.
-const READ: f64 = 333_000.0;
-const SHORT: f64 = 1e6;
-
 /// The rule of a family that is nearest to a computation (in floating-point operations) and a text, where each doubling
 /// counts alike; of the rules of the level that was asked for, where there are any.
 pub(super) fn nearest(kind: ModelKind, asked: Option<Level>, flop: f64, chars: usize) -> &'static Rule {
+    let Rules { read_per_tflop, read_at_least, rule: rules } = &*RULES;
     let tflop = flop / 1e12;
-    let chars = (chars as f64).min((READ * tflop).max(SHORT));
+    let chars = (chars as f64).min((read_per_tflop * tflop).max(*read_at_least));
     let distance = |rule: &Rule| {
         let ratio = |a: f64, b: f64| (a.max(1e-9) / b.max(1e-9)).ln().powi(2);
         ratio(tflop, rule.tflop) + ratio(chars, rule.chars)
     };
-    let of_kind = || RULES.iter().filter(|rule| rule.model == kind);
+    let of_kind = || rules.iter().filter(|rule| rule.model == kind);
     let of_level = of_kind().filter(|rule| asked.is_some_and(|level| rule.level() == level));
     let by_distance = |a: &&Rule, b: &&Rule| distance(a).total_cmp(&distance(b));
     let unasked = || of_kind().filter(|rule| !rule.only_asked).min_by(by_distance);
@@ -71,9 +70,9 @@ mod tests {
     #[test]
     fn every_rule_can_be_trained() {
         for kind in [ModelKind::Lstm, ModelKind::Gpt2] {
-            assert!(RULES.iter().any(|rule| rule.model == kind && !rule.only_asked));
+            assert!(RULES.rule.iter().any(|rule| rule.model == kind && !rule.only_asked));
         }
-        for rule in RULES.iter() {
+        for rule in RULES.rule.iter() {
             let settings = Settings { model: Some(rule.model), ..rule.set.clone() }.filled();
             settings.check().unwrap_or_else(|e| panic!("{} TFLOP, {} characters: {e}", rule.tflop, rule.chars));
             assert!(rule.why.ends_with(|c: char| c != '.') && rule.set.budget.is_none() && rule.set.steps.is_none());
@@ -82,7 +81,7 @@ mod tests {
 
     #[test]
     fn each_rule_is_nearest_to_itself_and_any_size_has_one() {
-        for rule in RULES.iter() {
+        for rule in RULES.rule.iter() {
             let asked = rule.only_asked.then_some(rule.level());
             let found = nearest(rule.model, asked, rule.tflop * 1e12, rule.chars as usize);
             assert!(std::ptr::eq(found, rule), "{} TFLOP, {} characters has two rules", rule.tflop, rule.chars);
@@ -110,7 +109,7 @@ mod tests {
         let at = |asked| nearest(ModelKind::Gpt2, asked, 3e12, 600_000);
         assert!(!at(None).only_asked && at(None).level() == Level::Bpe);
         assert!(at(Some(Level::Char)).level() == Level::Char);
-        assert!(RULES.iter().all(|rule| rule.level() != Level::Word));
+        assert!(RULES.rule.iter().all(|rule| rule.level() != Level::Word));
         at(Some(Level::Word));
     }
 }

@@ -38,6 +38,16 @@ fn upper_settings_win_and_a_length_replaces_a_length() {
 }
 
 #[test]
+fn another_level_has_its_own_size_of_vocabulary() {
+    let below = Settings { level: Some(Level::Bpe), vocab_size: Some(512), ..Settings::default() };
+    let upper =
+        |level, vocab_size| Settings { level, vocab_size, ..Settings::default() }.over(below.clone()).vocab_size;
+    assert_eq!(upper(Some(Level::Char), None), None);
+    assert_eq!(upper(Some(Level::Word), Some(9_000)), Some(9_000));
+    assert_eq!((upper(Some(Level::Bpe), None), upper(None, None)), (Some(512), Some(512)));
+}
+
+#[test]
 fn values_are_set_by_name() {
     let settings = Settings::default().set("lr=0.5").and_then(|s| s.set("model = lstm")).unwrap();
     let settings = settings.set("budget=1h30m").unwrap().set("tied=true").unwrap();
