@@ -32,7 +32,7 @@ pub(super) struct Rule {
 struct Rules {
     /// What a small model reads at most with a TFLOP, in characters: a text counts as no longer than what is read of it.
     read_per_tflop: f64,
-    /// Characters below which that makes no text.
+    /// Characters to which no text is shortened further.
     read_at_least: f64,
     rule: Vec<Rule>,
 }
