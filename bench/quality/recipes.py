@@ -31,7 +31,7 @@ NOT_JOINED = LEFT_OUT | {"tinyshakespeare"}  # which is no novel
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("texts", type=pathlib.Path, nargs="*", help="folders with NAME.txt")
+    p.add_argument("texts", type=pathlib.Path, nargs="*", help="folders with NAME.txt; none with --no-training")
     p.add_argument("--only", nargs="+", metavar="GROUP", help="[default: all]")
     p.add_argument("--list", type=pathlib.Path, default=HERE / "recipes.txt")
     p.add_argument("--penwright", type=pathlib.Path, default=ROOT / "target/release/penwright")
@@ -40,6 +40,8 @@ def main():
     p.add_argument("--into", type=pathlib.Path, help="a page that gets a table at a glance, in words, between two comments")
     p.add_argument("--no-training", action="store_true", help="only writes again what is there")
     a = p.parse_args()
+    if not a.texts and not a.no_training:
+        p.error("to train, name the folders of texts")
     results = Results(a.out)
     missing = {}
     for run in runs_of(a.list):

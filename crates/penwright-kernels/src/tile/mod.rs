@@ -116,6 +116,7 @@ unsafe fn multiply<V: Vector, const R: usize, const N: usize, const S: usize>(ti
 #[inline(always)]
 unsafe fn finish<V: Vector, const R: usize, const N: usize>(total: &[[V; N]; R], tile: &Tile<V::Element>) {
     if tile.cols != N * V::LANES {
+        // A copy, so that only here the sums may have to lie in memory.
         // SAFETY: promised by the caller.
         return unsafe { finish_narrow(&{ *total }, tile) };
     }
