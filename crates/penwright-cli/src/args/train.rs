@@ -218,6 +218,10 @@ pub(crate) struct Train {
     /// Iterations that bring muon's step near an orthogonal matrix; three take less time and lead as far [default: 5]
     #[arg(long, value_name = "N")]
     pub(crate) muon_iterations: Option<usize>,
+    /// Learning rate of what tokens share that are spelled alike, beside that of --lr: the rows of the embedding and the
+    /// output layer learn from one another [default: 0, they share nothing]
+    #[arg(long, value_name = "X")]
+    pub(crate) spelling: Option<f32>,
     /// Validate and save an average of the weights: exponential with this DECAY, or nt: even, from when validation no
     /// longer improves (NT-ASGD) [default: off]
     #[arg(long, value_name = "DECAY|nt|off")]
@@ -339,6 +343,7 @@ impl Train {
             momentum: self.momentum,
             muon_lr: self.muon_lr,
             muon_iterations: self.muon_iterations,
+            spelling: self.spelling,
             average: self.average,
             schedule: self.schedule.map(|schedule| match schedule {
                 ScheduleName::Cosine => Schedule::Cosine,

@@ -98,6 +98,7 @@ fn optimizer_words(settings: &Settings) -> String {
     let mut words = vec![settings.optimizer.unwrap_or_default().to_string()];
     words.extend(numbers.into_iter().filter_map(|(name, number)| Some(format!("{name} {}", number?))));
     words.extend(settings.muon_iterations.map(|n| format!("iterations {n}")));
+    words.extend(settings.spelling.filter(|&rate| rate > 0.0).map(|rate| format!("spelling {rate}")));
     match settings.average {
         None | Some(Averaging::Off) => {}
         Some(Averaging::Decay(decay)) => words.push(format!("weights averaged with decay {decay}")),

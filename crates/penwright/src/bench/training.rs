@@ -106,7 +106,7 @@ impl Training {
         };
         model.set_precision(precision.model);
         let options = TrainOptions { precision: precision.model, ..TrainOptions::default() };
-        let (optimizer, grads) = (optimizer(model.params(), &options), vec![0.0; model.params().data.len()]);
+        let (optimizer, grads) = (optimizer(model.params(), &options, None), vec![0.0; model.params().data.len()]);
         Ok(Training { model, optimizer, grads, batch: shape.batch, context: shape.context, step: 0 })
     }
 

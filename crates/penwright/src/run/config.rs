@@ -45,6 +45,22 @@ impl ModelConfig {
         }
     }
 
+    /// Columns of all matrices that have a row for each token: of the embedding, and of the output layer and its bias where they
+    /// are apart.
+    pub(crate) fn token_columns(&self) -> usize {
+        match self {
+            ModelConfig::Ngram(_) => 0,
+            ModelConfig::Lstm(c) => c.embed + 1 + if c.tied { 0 } else { c.layer_width(c.layers - 1) },
+            ModelConfig::Gpt2(c) => {
+                if c.tied {
+                    c.width
+                } else {
+                    2 * c.width
+                }
+            }
+        }
+    }
+
     /// Number of parameters and of those in products (a multiplication and an addition a token each); in floating
     /// point, which no size overflows.
     fn counts(&self) -> (f64, f64) {

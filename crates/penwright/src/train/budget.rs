@@ -8,6 +8,7 @@ use super::{Batches, Data, Length, Start, TrainOptions, optimizer};
 use crate::Result;
 use crate::layers::Dropout;
 use crate::model::Trainable;
+use crate::tokenizer::Tokenizer;
 
 /// The part of a budget in which the speed is measured, and steps taken at least.
 const PROBE: (f64, u64) = (0.04, 5);
@@ -29,7 +30,7 @@ const VALIDATIONS: u64 = 4;
 pub(super) fn measure(start: &Start, data: &Data, options: &TrainOptions) -> Result<Duration> {
     options.check()?;
     start.check_memory(options)?;
-    step_time(&mut *start.build(options.seed)?, &data.train, options, Duration::MAX)
+    step_time(&mut *start.build(options.seed)?, Some(&start.tokenizer), &data.train, options, Duration::MAX)
 }
 
 /// The same of a model that is there. The first step touches its memory, so that there are two at least; after `limit` no
@@ -39,13 +40,14 @@ pub(super) fn measure(start: &Start, data: &Data, options: &TrainOptions) -> Res
 /// When the text is too short.
 pub(super) fn step_time(
     model: &mut dyn Trainable,
+    tokenizer: Option<&Tokenizer>,
     tokens: &[u32],
     options: &TrainOptions,
     limit: Duration,
 ) -> Result<Duration> {
     options.apply(model);
     let batches = Batches::new(tokens, options.batch, options.context, model.kind(), options.seed)?;
-    let mut optimizer = optimizer(model.params(), options);
+    let mut optimizer = optimizer(model.params(), options, tokenizer);
     let mut grads = vec![0.0; model.params().data.len()];
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     let (start, mut pass, mut update) = (Instant::now(), Duration::MAX, Duration::MAX);

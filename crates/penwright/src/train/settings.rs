@@ -139,6 +139,8 @@ pub struct Settings {
     pub muon_lr: Option<f32>,
     /// Iterations that bring Muon's step near an orthogonal matrix.
     pub muon_iterations: Option<usize>,
+    /// Learning rate of what tokens share by their spelling, beside that of all.
+    pub spelling: Option<f32>,
     /// The average of the weights that is validated and saved in their place.
     pub average: Option<Averaging>,
     /// Form of the learning rate.
@@ -220,6 +222,9 @@ impl Settings {
         if self.optimizer.is_some() && below.optimizer.is_some() && self.optimizer != below.optimizer {
             (below.momentum, below.muon_lr, below.muon_iterations) = (None, None, None);
         }
+        if self.optimizer == Some(OptimizerKind::Sgd) {
+            below.spelling = None;
+        }
         macro_rules! over {
             ($($field:ident)*) => {
                 Settings {
@@ -232,7 +237,7 @@ impl Settings {
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
             layers heads width embed tied mogrifier mogrifier_rank forget_bias order dropout
             dropout_input dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
-            muon_iterations average schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
+            muon_iterations spelling average schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
     }
 
     /// Sets one value by its name, as `--set KEY=VALUE` does.
@@ -441,6 +446,7 @@ impl Settings {
             momentum: self.momentum,
             muon_lr: self.muon_lr,
             muon_iterations: self.muon_iterations,
+            spelling: self.spelling,
             average: self.average.unwrap_or_default(),
             schedule: self.schedule.unwrap_or(defaults.schedule),
             warmup: self.warmup.unwrap_or(defaults.warmup),

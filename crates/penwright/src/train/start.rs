@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::optimizer::muon_memory;
+use super::optimizer::{muon_memory, spelling_memory};
 use super::{Averaging, OptimizerKind, Settings, TrainOptions};
 use crate::files::{checksum, create_dir};
 use crate::formats::peft;
@@ -222,12 +222,18 @@ impl Start {
             OptimizerKind::Muon => muon_memory(&self.matrices(), self.num_trained(), options.precision),
             OptimizerKind::Sgd => trained * u64::from(options.momentum() > 0.0),
         };
+        let spelling = match options.spelling {
+            Some(rate) if rate > 0.0 && !self.is_adapting() => {
+                spelling_memory(&self.tokenizer, self.config.token_columns())
+            }
+            _ => 0,
+        };
         let average = match options.average {
             Averaging::Off => 0,
             _ if self.is_adapting() => trained,
             _ => 4 * self.config.num_params(),
         };
-        with_adamw.saturating_sub(2 * trained) + moments + average
+        with_adamw.saturating_sub(2 * trained) + moments + spelling + average
     }
 
     /// Names and shapes of the layers' matrices that are trained.

@@ -62,7 +62,7 @@ pub fn train(
     options.apply(&mut *model);
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let batches = if options.random_length { batches.with_random_lengths()? } else { batches };
-    let mut optimizer = optimizer(model.params(), options);
+    let mut optimizer = optimizer(model.params(), options, Some(&start.tokenizer));
     let mut average = match options.average {
         Averaging::Decay(decay) => Some(Average::exponential(model.params().data.to_vec(), decay)),
         Averaging::Off | Averaging::Triggered => None,

@@ -7,9 +7,9 @@ use penwright_kernels::{AdamStep, adamw, chunks, chunks_mut, each, team};
 use super::{Optimizer, TASK};
 use crate::model::{Params, Tensor};
 
-const BETA1: f32 = 0.9;
-const BETA2: f32 = 0.99; // as nanoGPT for small batches of characters
-const EPSILON: f32 = 1e-8;
+pub(super) const BETA1: f32 = 0.9;
+pub(super) const BETA2: f32 = 0.99; // as nanoGPT for small batches of characters
+pub(super) const EPSILON: f32 = 1e-8;
 
 /// The moments and which parameters decay.
 pub struct AdamW {

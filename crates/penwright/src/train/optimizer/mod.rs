@@ -5,17 +5,21 @@ mod average;
 mod muon;
 mod newton_schulz;
 mod sgd;
+mod spelling;
 
 use penwright_kernels::{Bf16, chunks, chunks_mut, each, sum_squares, team};
 use serde::{Deserialize, Serialize};
 
 use super::TrainOptions;
 use crate::model::{Params, Precision};
+use crate::tokenizer::Tokenizer;
 pub use adamw::AdamW;
 pub use average::{Average, Averaging, Validations};
 pub use muon::Muon;
 pub(super) use muon::memory as muon_memory;
 pub use sgd::Sgd;
+use spelling::Spelled;
+pub(super) use spelling::memory as spelling_memory;
 
 /// Iterations of Muon as its authors have it, and the most that may be asked for.
 pub const MUON_ITERATIONS: usize = 5;
@@ -72,16 +76,20 @@ pub trait Optimizer: Send {
     fn restore(&mut self, state: &mut dyn FnMut(&'static str) -> Vec<f32>, step: u64) -> bool;
 }
 
-/// The optimizer that the settings ask for, fresh.
-pub fn optimizer(params: &Params, options: &TrainOptions) -> Box<dyn Optimizer> {
+/// The optimizer that the settings ask for, fresh. What tokens share by their spelling is moved where the tokenizer is known.
+pub fn optimizer(params: &Params, options: &TrainOptions, tokenizer: Option<&Tokenizer>) -> Box<dyn Optimizer> {
     let momentum = options.momentum();
     let rate = options.muon_lr.map_or(1.0, |lr| lr / options.lr);
     let iterations = options.muon_iterations.unwrap_or(MUON_ITERATIONS);
-    match (options.optimizer, options.precision) {
+    let optimizer: Box<dyn Optimizer> = match (options.optimizer, options.precision) {
         (OptimizerKind::AdamW, _) => Box::new(AdamW::new(params)),
         (OptimizerKind::Muon, Precision::F32) => Box::new(Muon::<f32>::new(params, momentum, rate, iterations)),
         (OptimizerKind::Muon, Precision::Bf16) => Box::new(Muon::<Bf16>::new(params, momentum, rate, iterations)),
         (OptimizerKind::Sgd, _) => Box::new(Sgd::new(params, momentum)),
+    };
+    match (options.spelling, tokenizer) {
+        (Some(rate), Some(tokenizer)) if rate > 0.0 => Spelled::over(optimizer, params, tokenizer, rate),
+        _ => optimizer,
     }
 }
 

@@ -93,7 +93,7 @@ fn measured_speed(settings: &Settings) -> Result<f64> {
     let mut model = config.build(options.seed)?;
     let (count, limit) = (options.batch * options.context, settings.budget.unwrap_or_default().mul_f64(MEASURED));
     let tokens: Vec<u32> = (0..=count as u64).map(|n| (random(0, n) % vocab as u64) as u32).collect();
-    let time = step_time(&mut *model, &tokens, &options, limit)?;
+    let time = step_time(&mut *model, None, &tokens, &options, limit)?;
     let computed = config.flops_per_token() * (count * options.accumulate) as f64;
     Ok(computed / time.as_secs_f64().max(1e-9))
 }
