@@ -80,7 +80,7 @@ fn settings_that_cannot_work() {
         ("--muon-lr 0.1", 2, "--muon-lr"),
         ("--muon-iterations 3", 2, "--muon-iterations"),
         ("--optimizer muon --muon-iterations 0", 2, "--muon-iterations"),
-        ("--spelling -1", 2, "--spelling"),
+        ("--spelling NaN", 2, "--spelling"),
         ("--optimizer sgd --spelling 1", 2, "--spelling"),
         ("--set average=never", 2, "average"),
         ("--model ngram --order 99", 2, "--order"),
