@@ -77,7 +77,7 @@ fn runs(vocab: usize) -> Vec<(ModelConfig, TrainOptions)> {
         runs.push((gpt2, muon.clone()));
         let quick =
             TrainOptions { muon_lr: Some(2e-2), muon_iterations: Some(3), average: Averaging::Off, ..muon.clone() };
-        runs.push((lstm.clone(), TrainOptions { spelling: Some(0.5), ..muon }));
+        runs.push((lstm.clone(), TrainOptions { spelling: 0.5, ..muon }));
         runs.push((tied, quick));
         let sgd = TrainOptions { optimizer: OptimizerKind::Sgd, lr: 0.3, weight_decay: 1e-4, ..options };
         runs.push((lstm.clone(), TrainOptions { momentum: Some(0.9), average: Averaging::Decay(0.9), ..sgd.clone() }));
@@ -250,7 +250,7 @@ fn resumed_runs_are_the_same_to_the_bit() {
         assert!(error.to_string().contains("another lr, train text"), "{error}");
         let (optimizer, momentum) = (OptimizerKind::Sgd, Some(0.5));
         let other =
-            TrainOptions { optimizer, momentum, muon_lr: None, muon_iterations: None, spelling: None, ..options };
+            TrainOptions { optimizer, momentum, muon_lr: None, muon_iterations: None, spelling: 0.0, ..options };
         let error = resume(&config, &other, &out).unwrap_err();
         assert!(error.to_string().contains("momentum"), "{error}");
     }

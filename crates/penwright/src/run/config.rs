@@ -51,13 +51,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Ngram(_) => 0,
             ModelConfig::Lstm(c) => c.embed + 1 + if c.tied { 0 } else { c.layer_width(c.layers - 1) },
-            ModelConfig::Gpt2(c) => {
-                if c.tied {
-                    c.width
-                } else {
-                    2 * c.width
-                }
-            }
+            ModelConfig::Gpt2(c) => c.width + if c.tied { 0 } else { c.width },
         }
     }
 

@@ -66,9 +66,9 @@ pub struct TrainOptions {
     /// Iterations that bring Muon's step near an orthogonal matrix; `None` for [`super::MUON_ITERATIONS`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub muon_iterations: Option<usize>,
-    /// Learning rate of what tokens share by their spelling, beside that of all; `None` or zero where they share nothing.
+    /// Learning rate of what tokens share by their spelling, beside that of all; zero where they share nothing.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub spelling: Option<f32>,
+    pub spelling: f32,
     /// The average of the weights that is validated and saved in their place.
     #[serde(default, skip_serializing_if = "is_default")]
     pub average: Averaging,
@@ -135,7 +135,7 @@ impl Default for TrainOptions {
             momentum: None,
             muon_lr: None,
             muon_iterations: None,
-            spelling: None,
+            spelling: 0.0,
             average: Averaging::default(),
             schedule: Schedule::default(),
             warmup: 100,
@@ -230,13 +230,11 @@ impl TrainOptions {
         if let Some(lr) = self.muon_lr.filter(|&lr| !(lr > 0.0 && lr.is_finite())) {
             return Err(Error::setting("muon-lr", format!("{lr} is not a positive number")));
         }
-        if let Some(rate) = self.spelling {
-            if !(rate >= 0.0 && rate.is_finite()) {
-                return Err(Error::setting("spelling", format!("{rate} is not a number from 0 up")));
-            }
-            if rate > 0.0 && self.optimizer == OptimizerKind::Sgd {
-                return Err(Error::setting("spelling", "needs --optimizer adamw or muon"));
-            }
+        if !(self.spelling >= 0.0 && self.spelling.is_finite()) {
+            return Err(Error::setting("spelling", format!("{} is not a number from 0 up", self.spelling)));
+        }
+        if self.spelling > 0.0 && self.optimizer == OptimizerKind::Sgd {
+            return Err(Error::setting("spelling", "needs --optimizer adamw or muon"));
         }
         match self.muon_iterations {
             Some(n) if !(1..=MOST_ITERATIONS).contains(&n) => {

@@ -446,7 +446,7 @@ impl Settings {
             momentum: self.momentum,
             muon_lr: self.muon_lr,
             muon_iterations: self.muon_iterations,
-            spelling: self.spelling,
+            spelling: self.spelling.unwrap_or(0.0),
             average: self.average.unwrap_or_default(),
             schedule: self.schedule.unwrap_or(defaults.schedule),
             warmup: self.warmup.unwrap_or(defaults.warmup),

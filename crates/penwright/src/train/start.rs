@@ -222,11 +222,10 @@ impl Start {
             OptimizerKind::Muon => muon_memory(&self.matrices(), self.num_trained(), options.precision),
             OptimizerKind::Sgd => trained * u64::from(options.momentum() > 0.0),
         };
-        let spelling = match options.spelling {
-            Some(rate) if rate > 0.0 && !self.is_adapting() => {
-                spelling_memory(&self.tokenizer, self.config.token_columns())
-            }
-            _ => 0,
+        let spelling = if options.spelling > 0.0 && !self.is_adapting() {
+            spelling_memory(&self.tokenizer, self.config.token_columns())
+        } else {
+            0
         };
         let average = match options.average {
             Averaging::Off => 0,

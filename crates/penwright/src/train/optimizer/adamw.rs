@@ -7,9 +7,15 @@ use penwright_kernels::{AdamStep, adamw, chunks, chunks_mut, each, team};
 use super::{Optimizer, TASK};
 use crate::model::{Params, Tensor};
 
-pub(super) const BETA1: f32 = 0.9;
-pub(super) const BETA2: f32 = 0.99; // as nanoGPT for small batches of characters
-pub(super) const EPSILON: f32 = 1e-8;
+/// Decay rates of the first and second moment.
+pub(super) const BETAS: (f32, f32) = (0.9, 0.99); // the second as nanoGPT for small batches of characters
+const EPSILON: f32 = 1e-8;
+
+/// The constants of step `n`, counted from one.
+pub(super) fn step_of(betas: (f32, f32), n: i32, scale: f32, lr: f32) -> AdamStep {
+    let unbias = (1.0 - betas.0.powi(n), 1.0 - betas.1.powi(n));
+    AdamStep { betas, unbias, lr, epsilon: EPSILON, scale }
+}
 
 /// The moments and which parameters decay.
 pub struct AdamW {
@@ -34,7 +40,7 @@ struct Place {
 impl AdamW {
     /// Fresh moments for an arena.
     pub fn new(params: &Params) -> Self {
-        Self::with_betas(params, (BETA1, BETA2))
+        Self::with_betas(params, BETAS)
     }
 
     /// The same with other decay rates of the moments.
@@ -56,16 +62,14 @@ impl AdamW {
             end += tensor.range.len();
         }
         let (first, second) = (vec![0.0; end], vec![0.0; end]);
-        AdamW { first, second, places, whole: false, betas: (BETA1, BETA2), step: 0 }
+        AdamW { first, second, places, whole: false, betas: BETAS, step: 0 }
     }
 
     /// `p -= lr (m̂ / (√v̂ + ε) + λ p)`, the decay λ on matrices only; the gradient is multiplied by `scale`
     /// first and left as it is. Frozen tensors are not touched, nor are their moments.
     pub fn update(&mut self, params: &mut [f32], grads: &[f32], scale: f32, lr: f32, decay: f32) {
         self.step += 1;
-        let (beta1, beta2) = self.betas;
-        let unbias = (1.0 - beta1.powi(self.step), 1.0 - beta2.powi(self.step));
-        let step = AdamStep { betas: self.betas, unbias, lr, epsilon: EPSILON, scale };
+        let step = step_of(self.betas, self.step, scale, lr);
         let keep = 1.0 - lr * decay;
         let keep = |place: &Place| if place.decays { keep } else { 1.0 };
         if !self.whole {

@@ -87,8 +87,8 @@ pub fn optimizer(params: &Params, options: &TrainOptions, tokenizer: Option<&Tok
         (OptimizerKind::Muon, Precision::Bf16) => Box::new(Muon::<Bf16>::new(params, momentum, rate, iterations)),
         (OptimizerKind::Sgd, _) => Box::new(Sgd::new(params, momentum)),
     };
-    match (options.spelling, tokenizer) {
-        (Some(rate), Some(tokenizer)) if rate > 0.0 => Spelled::over(optimizer, params, tokenizer, rate),
+    match tokenizer {
+        Some(tokenizer) if options.spelling > 0.0 => Spelled::over(optimizer, params, tokenizer, options.spelling),
         _ => optimizer,
     }
 }

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use penwright_kernels::{AdamStep, BlockMut, Cut, adamw, blocks_mut, chunks_mut, descend, each, team};
+use penwright_kernels::{BlockMut, Cut, adamw, blocks_mut, chunks_mut, descend, each, team};
 
 use super::Optimizer;
-use super::adamw::{BETA1, BETA2, EPSILON};
+use super::adamw::{BETAS, step_of};
 use crate::model::{Params, Tensor};
 use crate::tokenizer::Tokenizer;
 
@@ -72,8 +72,7 @@ impl Optimizer for Spelled {
     fn update(&mut self, params: &mut [f32], grads: &[f32], scale: f32, lr: f32, decay: f32) {
         self.rest.update(params, grads, scale, lr, decay);
         self.step += 1;
-        let unbias = (1.0 - BETA1.powi(self.step), 1.0 - BETA2.powi(self.step));
-        let step = AdamStep { betas: (BETA1, BETA2), unbias, lr: lr * self.rate, epsilon: EPSILON, scale };
+        let step = step_of(BETAS, self.step, scale, lr * self.rate);
         let features = &self.features;
         let (mut first, mut second) = (&mut self.first[..], &mut self.second[..]);
         for &Table { start, rows, width } in &self.tables {
