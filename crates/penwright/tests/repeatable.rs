@@ -74,10 +74,10 @@ fn runs(vocab: usize) -> Vec<(ModelConfig, TrainOptions)> {
             runs.push((config.clone(), everything.clone()));
         }
         let muon = TrainOptions { optimizer: OptimizerKind::Muon, average: Averaging::Decay(0.95), ..options.clone() };
-        runs.push((gpt2, muon.clone()));
+        runs.push((gpt2, TrainOptions { calibrate: true, ..muon.clone() }));
         let quick =
             TrainOptions { muon_lr: Some(2e-2), muon_iterations: Some(3), average: Averaging::Off, ..muon.clone() };
-        runs.push((lstm.clone(), TrainOptions { spelling: 0.5, ..muon }));
+        runs.push((lstm.clone(), TrainOptions { spelling: 0.5, calibrate: true, ..muon }));
         runs.push((tied, quick));
         let sgd = TrainOptions { optimizer: OptimizerKind::Sgd, lr: 0.3, weight_decay: 1e-4, ..options };
         runs.push((lstm.clone(), TrainOptions { momentum: Some(0.9), average: Averaging::Decay(0.9), ..sgd.clone() }));
@@ -216,11 +216,48 @@ fn a_triggered_average_counts_in_place_of_the_weights() {
     let parted = with.iter().zip(&without).position(|(a, b)| a != b).expect("averaging was never triggered");
     let worse = |losses: &[f64]| losses.windows(2).filter(|pair| pair[1] > pair[0]).count();
     assert!(parted > 5 && worse(&with[parted..]) < worse(&without[parted..]), "{parted}: {with:?}, {without:?}");
-    let run = Run::open(&dir.path().join("averaged")).unwrap();
+    assert_eq!(saved_loss(&dir.path().join("averaged")), lowest(&with));
+}
+
+/// What the model saved in a run scores on the text that it was validated on.
+fn saved_loss(run: &Path) -> f64 {
+    let run = Run::open(run).unwrap();
     let text = text();
     let tokens = penwright::train::token_stream(&run.tokenizer, &[&text[text.len() * 9 / 10..]]);
-    let (saved, _) = penwright::model::mean_score(&*run.model, &tokens, None).unwrap();
-    assert_eq!(saved, with.into_iter().fold(f64::INFINITY, f64::min));
+    penwright::model::mean_score(&*run.model, &tokens, None).unwrap().0
+}
+
+fn lowest(losses: &[f64]) -> f64 {
+    losses.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// The same weights are trained, and what is saved has the loss that was found with the logits divided.
+#[test]
+fn a_calibrated_model_is_saved_as_it_was_validated() {
+    let vocab = Tokenizer::train(Level::Char, &[&text()], None).unwrap().vocab_size();
+    let [gpt2, lstm, tied, _] = shapes(vocab);
+    let dir = tempfile::tempdir().unwrap();
+    let (plain_run, calibrated_run) = (dir.path().join("plain"), dir.path().join("calibrated"));
+    for config in [gpt2, lstm] {
+        // Rates so high that what is learnt is too sure of itself.
+        let plain = TrainOptions { lr: 5e-2, dropout: 0.0, eval_every: Some(10), ..options() };
+        let calibrated = TrainOptions { calibrate: true, ..plain.clone() };
+        let (_, without) = weights(&config, &plain, 2, &plain_run);
+        let (_, with) = weights(&config, &calibrated, 2, &calibrated_run);
+        let temperature = |e: &Event| if let Event::Eval { temperature, .. } = e { *temperature } else { None };
+        let temperatures: Vec<f32> = read_metrics(&calibrated_run).unwrap().iter().filter_map(temperature).collect();
+        assert_eq!(temperatures.len(), with.len());
+        for ((with, without), temperature) in with.iter().zip(&without).zip(&temperatures) {
+            assert_eq!(with < without, *temperature != 1.0, "{with} {without} {temperature}");
+        }
+        let best = with.iter().position(|&loss| loss == lowest(&with)).unwrap();
+        assert!(temperatures[best] != 1.0, "nothing was calibrated: {temperatures:?}, {with:?}");
+        let (saved, found) = (saved_loss(&calibrated_run), lowest(&with));
+        assert!((saved - found).abs() < 1e-5 * found, "{saved} and {found}");
+        assert_eq!(saved_loss(&plain_run), lowest(&without));
+    }
+    let error = resume(&tied, &TrainOptions { calibrate: true, ..options() }, &plain_run).unwrap_err().to_string();
+    assert!(error.contains("--tied") && error.contains("calibrate"), "{error}");
 }
 
 #[test]

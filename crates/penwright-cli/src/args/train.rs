@@ -226,6 +226,10 @@ pub(crate) struct Train {
     /// longer improves (NT-ASGD) [default: off]
     #[arg(long, value_name = "DECAY|nt|off")]
     pub(crate) average: Option<Averaging>,
+    /// Validate and save the model with its logits divided by what suits the validation text best: too sure of itself, it would
+    /// lose by it
+    #[arg(long)]
+    pub(crate) calibrate: bool,
     /// Form of the learning rate [default: wsd]
     #[arg(long, value_enum)]
     pub(crate) schedule: Option<ScheduleName>,
@@ -345,6 +349,7 @@ impl Train {
             muon_iterations: self.muon_iterations,
             spelling: self.spelling,
             average: self.average,
+            calibrate: self.calibrate.then_some(true),
             schedule: self.schedule.map(|schedule| match schedule {
                 ScheduleName::Cosine => Schedule::Cosine,
                 ScheduleName::Wsd => Schedule::Wsd,

@@ -104,6 +104,7 @@ fn optimizer_words(settings: &Settings) -> String {
         Some(Averaging::Decay(decay)) => words.push(format!("weights averaged with decay {decay}")),
         Some(Averaging::Triggered) => words.push("weights averaged once validation no longer improves".into()),
     }
+    words.extend((settings.calibrate == Some(true)).then(|| "calibrated".into()));
     words.join(", ")
 }
 

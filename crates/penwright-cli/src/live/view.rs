@@ -263,7 +263,8 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn eval(step: u64, elapsed_s: f64, val_loss: f64) -> Event {
-        Event::Eval { step, elapsed_s, val_loss, val_bits_per_char: val_loss * std::f64::consts::LOG2_E }
+        let val_bits_per_char = val_loss * std::f64::consts::LOG2_E;
+        Event::Eval { step, elapsed_s, val_loss, val_bits_per_char, temperature: None }
     }
 
     pub(crate) fn done(steps: u64, elapsed_s: f64) -> Event {

@@ -45,6 +45,18 @@ fn temper_body<const FMA: bool>(x: &[f32], best: f32, temperature: f32, to: &mut
 }
 
 dispatched! {
+    /// `−ln softmax(row / temperature)[target]` in nats; at temperature 1 to the bit what [`log_softmax`] has.
+    pub fn tempered_loss(row: &[f32], target: usize, temperature: f32) -> f32 = tempered_loss_body;
+}
+
+#[inline(always)]
+fn tempered_loss_body<const FMA: bool>(row: &[f32], target: usize, temperature: f32) -> f32 {
+    let (max, factor) = (largest(row), 1.0 / temperature);
+    let sum = sum_of!(|x| exp_by::<FMA>((x - max) * factor), row);
+    max * factor + sum.ln() - row[target] * factor
+}
+
+dispatched! {
     /// Of rows of logits, as many as targets, the gradient `(softmax − onehot) · scale` to rows of `d`, which may be
     /// longer and are filled up with zeros; returns the sum of `−ln softmax[target]` in nats. The logits are used up.
     pub fn cross_entropy<E: Element>(rows: &mut [f32], targets: &[u32], scale: f32, d: &mut [E]) -> f64

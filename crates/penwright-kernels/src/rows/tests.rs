@@ -117,6 +117,14 @@ proptest! {
             let mut y = x[..v].to_vec();
             log_softmax(&mut y);
             close("log_softmax", &y, exact[..v].iter().map(|p| p.ln()));
+            for (i, p) in y.iter().enumerate() {
+                assert_eq!(tempered_loss(&x[..v], i, 1.0).to_bits(), (-p).to_bits());
+            }
+            for temperature in [0.5, 1.75] {
+                let flat: Vec<f64> = wide(&x[..v]).iter().map(|x| x / temperature).collect();
+                let losses: Vec<f32> = (0..v).map(|i| tempered_loss(&x[..v], i, temperature as f32)).collect();
+                close("tempered_loss", &losses, softmax_exactly(&flat).iter().map(|p| -p.ln()));
+            }
         });
     }
 

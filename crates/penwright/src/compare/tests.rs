@@ -26,7 +26,13 @@ fn contenders(names: [&str; 2], training: Vec<Arc<str>>) -> Vec<Contender> {
         resumed_at: 0,
         reasons: Vec::new(),
     };
-    let eval = |step, val_bits_per_char| Event::Eval { step, elapsed_s: step as f64, val_loss: 1.0, val_bits_per_char };
+    let eval = |step, val_bits_per_char| Event::Eval {
+        step,
+        elapsed_s: step as f64,
+        val_loss: 1.0,
+        val_bits_per_char,
+        temperature: None,
+    };
     let done = Event::Done {
         run: "x".into(),
         reason: "finished".into(),

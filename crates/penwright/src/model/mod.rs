@@ -1,9 +1,10 @@
 //! The models, behind one trait: generation, evaluation, comparison and serving are written once against it.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
-use penwright_kernels::{chunks, chunks_mut, each, fast_bf16};
+use penwright_kernels::{chunks, chunks_mut, each, fast_bf16, tempered_loss};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -178,12 +179,26 @@ pub trait Trainable: LanguageModel {
     ///
     /// # Errors
     /// As [`LanguageModel::score`].
-    fn validate(&self, tokens: &[u32]) -> Result<f64>;
+    fn validate(&self, tokens: &[u32]) -> Result<f64> {
+        Ok(self.validate_at(tokens, &[1.0])?[0])
+    }
+
+    /// [`validate`](Self::validate) with the logits divided by each of `temperatures`.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::score`].
+    fn validate_at(&self, tokens: &[u32], temperatures: &[f32]) -> Result<Vec<f64>>;
 
     /// Tokens from which on [`validate`](Self::validate) takes as long for each token as for a text of any length; a
     /// shorter text takes longer for each.
     fn evenly_validated_from(&self) -> usize {
         0
+    }
+
+    /// The parts of the weights that all logits are proportional to, once each; none where there are no such parts, as in
+    /// an LSTM whose output layer is its embedding.
+    fn logit_scales(&self) -> Vec<Range<usize>> {
+        Vec::new()
     }
 
     /// A copy of the model as it is now, to write with.
@@ -272,11 +287,14 @@ fn check_tokens(tokens: &[u32], vocab: usize) -> Result<()> {
     }
 }
 
+/// Rows of logits that a thread scores at a time.
+const SCORED_ROWS: usize = 8;
+
 /// Turns rows of logits into scores of the targets, on all threads.
 fn scores_of(logits: &mut [f32], targets: &[u32], vocab: usize) -> Vec<TokenScore> {
-    const ROWS: usize = 8;
     let mut scores = vec![TokenScore { log_prob: 0.0, top1: false }; targets.len()];
-    let parts = (chunks_mut(logits, ROWS * vocab), chunks(targets, ROWS), chunks_mut(&mut scores, ROWS));
+    let parts =
+        (chunks_mut(logits, SCORED_ROWS * vocab), chunks(targets, SCORED_ROWS), chunks_mut(&mut scores, SCORED_ROWS));
     each(parts, |_, (logits, targets, scores)| {
         for ((row, &target), score) in logits.chunks_exact_mut(vocab).zip(targets).zip(scores) {
             crate::layers::log_softmax(row);
@@ -285,6 +303,30 @@ fn scores_of(logits: &mut [f32], targets: &[u32], vocab: usize) -> Vec<TokenScor
         }
     });
     scores
+}
+
+/// The losses of the targets of rows of logits in nats, `[targets, temperatures]`, the logits divided by each of them; on all
+/// threads.
+fn losses_of(logits: &[f32], targets: &[u32], vocab: usize, temperatures: &[f32]) -> Vec<f32> {
+    let mut losses = vec![0.0; targets.len() * temperatures.len()];
+    let parts = (
+        chunks(logits, SCORED_ROWS * vocab),
+        chunks(targets, SCORED_ROWS),
+        chunks_mut(&mut losses, SCORED_ROWS * temperatures.len()),
+    );
+    each(parts, |_, (logits, targets, losses)| {
+        let rows = logits.chunks_exact(vocab).zip(targets).zip(losses.chunks_exact_mut(temperatures.len()));
+        for ((row, &target), losses) in rows {
+            let at = temperatures.iter().map(|&temperature| tempered_loss(row, target as usize, temperature));
+            losses.iter_mut().zip(at).for_each(|(to, loss)| *to = loss);
+        }
+    });
+    losses
+}
+
+/// Adds the losses of one target at several temperatures to their sums.
+fn add_losses(sums: &mut [f64], losses: &[f32]) {
+    sums.iter_mut().zip(losses).for_each(|(sum, &loss)| *sum += f64::from(loss));
 }
 
 /// The state of several texts being written at once (recurrent states, or key–value caches).

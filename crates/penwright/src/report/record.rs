@@ -147,7 +147,7 @@ impl Record {
             Event::Plan { .. } => self.add_plan(event),
             Event::Step { .. } => self.add_steps(event),
             Event::Excerpt { tokens, .. } => self.excerpt = Some(*tokens),
-            Event::Eval { step, elapsed_s, val_loss, val_bits_per_char } => {
+            Event::Eval { step, elapsed_s, val_loss, val_bits_per_char, .. } => {
                 self.done = (self.done.0.max(*step), self.done.1, self.done.2.max(*elapsed_s));
                 let (loss, bits_per_char) = (*val_loss, *val_bits_per_char);
                 self.validations.push(Validation { step: *step, seconds: *elapsed_s, loss, bits_per_char });
@@ -313,7 +313,7 @@ pub(super) mod tests {
     /// Two characters a token.
     pub(in crate::report) fn eval(step: u64, val_loss: f64) -> Event {
         let val_bits_per_char = val_loss / std::f64::consts::LN_2 / 2.0;
-        Event::Eval { step, elapsed_s: step as f64 / 100.0, val_loss, val_bits_per_char }
+        Event::Eval { step, elapsed_s: step as f64 / 100.0, val_loss, val_bits_per_char, temperature: None }
     }
 
     pub(in crate::report) fn done(steps: u64, reason: &str) -> Event {

@@ -32,6 +32,9 @@ pub(super) struct Progress {
     pub(super) eval_every: u64,
     /// The lowest validation loss and its bits a character.
     pub(super) best: Option<(f64, f64)>,
+    /// What the logits were divided by in the last validation.
+    #[serde(default = "one")]
+    pub(super) temperature: f32,
     /// Validations since then.
     pub(super) since_best: u64,
     /// Seconds of a validation, where a budget needs to know them.
@@ -61,6 +64,10 @@ pub(super) struct Progress {
     pub(super) metrics: u64,
     /// Whether training has come to its end, and why.
     pub(super) finished: Option<String>,
+}
+
+fn one() -> f32 {
+    1.0
 }
 
 pub(super) fn path(run: &Path) -> PathBuf {

@@ -71,6 +71,9 @@ pub enum Event {
         val_loss: f64,
         /// Bits a character.
         val_bits_per_char: f64,
+        /// What the logits were divided by, where they were calibrated.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        temperature: Option<f32>,
     },
     /// The model as it is now wrote something.
     Sample {

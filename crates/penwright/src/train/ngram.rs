@@ -44,7 +44,13 @@ pub(super) fn train(
     })?;
     let (val_loss, _) = mean_score(&model, &data.val, None)?;
     let bits = data.val_bits(val_loss);
-    emit(Event::Eval { step: 1, elapsed_s: started.elapsed().as_secs_f64(), val_loss, val_bits_per_char: bits })?;
+    emit(Event::Eval {
+        step: 1,
+        elapsed_s: started.elapsed().as_secs_f64(),
+        val_loss,
+        val_bits_per_char: bits,
+        temperature: None,
+    })?;
     emit(Event::Done {
         run: out.display().to_string(),
         reason: Outcome::Finished.reason().into(),

@@ -72,6 +72,9 @@ pub struct TrainOptions {
     /// The average of the weights that is validated and saved in their place.
     #[serde(default, skip_serializing_if = "is_default")]
     pub average: Averaging,
+    /// Whether the model is validated and saved with its logits divided by what suits the validation text best.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub calibrate: bool,
     /// Form of the learning rate.
     pub schedule: Schedule,
     /// Steps of linear warm-up.
@@ -137,6 +140,7 @@ impl Default for TrainOptions {
             muon_iterations: None,
             spelling: 0.0,
             average: Averaging::default(),
+            calibrate: false,
             schedule: Schedule::default(),
             warmup: 100,
             weight_decay: 0.1,

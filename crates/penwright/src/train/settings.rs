@@ -143,6 +143,8 @@ pub struct Settings {
     pub spelling: Option<f32>,
     /// The average of the weights that is validated and saved in their place.
     pub average: Option<Averaging>,
+    /// Whether the logits are divided by what suits the validation text best.
+    pub calibrate: Option<bool>,
     /// Form of the learning rate.
     pub schedule: Option<Schedule>,
     /// Steps of warm-up.
@@ -225,6 +227,9 @@ impl Settings {
         if self.optimizer == Some(OptimizerKind::Sgd) {
             below.spelling = None;
         }
+        if self.tied == Some(true) {
+            below.calibrate = None;
+        }
         macro_rules! over {
             ($($field:ident)*) => {
                 Settings {
@@ -237,7 +242,7 @@ impl Settings {
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
             layers heads width embed tied mogrifier mogrifier_rank forget_bias order dropout
             dropout_input dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
-            muon_iterations spelling average schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
+            muon_iterations spelling average calibrate schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
     }
 
     /// Sets one value by its name, as `--set KEY=VALUE` does.
@@ -448,6 +453,7 @@ impl Settings {
             muon_iterations: self.muon_iterations,
             spelling: self.spelling.unwrap_or(0.0),
             average: self.average.unwrap_or_default(),
+            calibrate: self.calibrate.unwrap_or(false),
             schedule: self.schedule.unwrap_or(defaults.schedule),
             warmup: self.warmup.unwrap_or(defaults.warmup),
             weight_decay: self.weight_decay.unwrap_or(defaults.weight_decay),

@@ -60,6 +60,10 @@ pub fn train(
     start.check_memory(options)?;
     let mut model = start.build(options.seed)?;
     options.apply(&mut *model);
+    if options.calibrate && model.logit_scales().is_empty() {
+        let problem = "needs weights of the output layer's own; leave it out of an LSTM with --tied and with --lora";
+        return Err(Error::setting("calibrate", problem));
+    }
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let batches = if options.random_length { batches.with_random_lengths()? } else { batches };
     let mut optimizer = optimizer(model.params(), options, Some(&start.tokenizer));
@@ -163,6 +167,7 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
         eval_every,
         step: 0,
         best: None,
+        temperature: 1.0,
         since_best: 0,
         validation: 0.0,
         excerpt: None,
@@ -389,7 +394,9 @@ impl Trainer<'_> {
             return Ok(());
         }
         let before = self.elapsed();
-        let sampling = Sampling { seed: self.options.seed, ..Sampling::default() };
+        let defaults = Sampling::default();
+        let temperature = defaults.temperature * self.progress.temperature;
+        let sampling = Sampling { seed: self.options.seed, temperature, ..defaults };
         let options = GenerateOptions { length: TextLength::Tokens(SAMPLE), sampling, ..GenerateOptions::default() };
         let go_on = &mut |_: usize, _: &str| std::ops::ControlFlow::Continue(());
         let snapshot = self.averaged(|trainer| trainer.model.snapshot());

@@ -4,6 +4,9 @@ use super::trainer::Trainer;
 use super::{Average, Averaging, Event, Length};
 use crate::Result;
 
+/// What calibrating tries to divide the logits by.
+const TEMPERATURES: [f32; 10] = [0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35, 1.4];
+
 /// What validations may take of the time that a given number of steps takes.
 const OF_STEPS: f64 = 0.5;
 /// Tokens of an excerpt at least.
@@ -27,22 +30,42 @@ impl Trainer<'_> {
     fn validate(&mut self) -> Result<f64> {
         let before = self.elapsed();
         let excerpt = self.progress.excerpt.map(|tokens| self.data.excerpt(tokens));
-        let val_loss = self.model.validate(excerpt.as_deref().unwrap_or(&self.data.val))?;
+        let temperatures: &[f32] = if self.options.calibrate { &TEMPERATURES } else { &[1.0] };
+        let losses = self.model.validate_at(excerpt.as_deref().unwrap_or(&self.data.val), temperatures)?;
+        let of = losses.into_iter().zip(temperatures).min_by(|a, b| a.0.total_cmp(&b.0));
+        let (val_loss, &temperature) = of.unwrap_or((f64::NAN, &1.0));
         let bits = self.data.val_bits(val_loss);
         let step = self.progress.step;
         if !val_loss.is_finite() {
             return Err(self.options.diverged("validation loss", val_loss as f32, step, &self.out));
         }
         if self.progress.best.is_none_or(|best| val_loss < best.0) {
-            self.start.save(&self.out, self.model.params())?;
+            self.save_at(temperature)?;
             (self.progress.best, self.progress.since_best) = (Some((val_loss, bits)), 0);
         } else {
             self.progress.since_best += 1;
         }
         self.progress.validation = self.elapsed() - before;
         self.progress.validating += self.progress.validation;
-        self.emit(Event::Eval { step, elapsed_s: self.elapsed(), val_loss, val_bits_per_char: bits })?;
+        self.progress.temperature = temperature;
+        let temperature = self.options.calibrate.then_some(temperature);
+        self.emit(Event::Eval { step, elapsed_s: self.elapsed(), val_loss, val_bits_per_char: bits, temperature })?;
         Ok(val_loss)
+    }
+
+    /// Saves the model with its logits divided by a temperature; the weights that are trained stay as they are.
+    fn save_at(&mut self, temperature: f32) -> Result<()> {
+        if temperature == 1.0 {
+            return self.start.save(&self.out, self.model.params());
+        }
+        let scales = self.model.logit_scales();
+        let weights = &mut self.model.params_mut().data;
+        let kept: Vec<Vec<f32>> = scales.iter().map(|part| weights[part.clone()].to_vec()).collect();
+        scales.iter().flat_map(|part| part.clone()).for_each(|i| weights[i] /= temperature);
+        let saved = self.start.save(&self.out, self.model.params());
+        let weights = &mut self.model.params_mut().data;
+        scales.into_iter().zip(kept).for_each(|(part, values)| weights[part].copy_from_slice(&values));
+        saved
     }
 
     /// Where the number of steps is given, but not how often to validate, validations take no longer than half of the time of

@@ -13,8 +13,8 @@ use penwright_kernels::{Bf16, Factor, team};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecodePrecision, LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, check_tokens,
-    mean_of, scores_of,
+    DecodePrecision, LanguageModel, Memory, ModelKind, Params, Precision, Session, TokenScore, Trainable, add_losses,
+    check_tokens, losses_of, scores_of,
 };
 use crate::layers::{Dropout, LayerNorm, Layout, Linear};
 use crate::{Error, Result};
@@ -222,19 +222,18 @@ impl Gpt2 {
         if self.lora.is_none() && self.frozen.embeddings { self.frozen.layers } else { 0 }
     }
 
-    /// The scores of the targets of `rows` positions, the last of those just computed; logits are made of a part at a
-    /// time.
-    fn scores<E: Factor>(&self, saved: &mut Saved<E>, targets: &[u32]) -> Vec<TokenScore> {
-        let vocab = self.config.vocab;
+    /// Shows `f` the logits and targets of as many positions as there are targets, the last of those just computed, a part
+    /// at a time.
+    fn each_logits<E: Factor>(
+        &self,
+        saved: &mut Saved<E>,
+        targets: &[u32],
+        mut f: impl FnMut(&mut [f32], &[u32]) + Send,
+    ) {
         let first = saved.rows() - targets.len();
-        let mut scores = Vec::with_capacity(targets.len());
         for (i, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
-            team(|| {
-                let logits = self.logits(saved, first + i * LOGIT_ROWS, targets.len());
-                scores.extend(scores_of(logits, targets, vocab));
-            });
+            team(|| f(self.logits(saved, first + i * LOGIT_ROWS, targets.len()), targets));
         }
-        scores
     }
 }
 
@@ -245,6 +244,35 @@ impl Gpt2 {
         tokens: &[u32],
         stride: Option<usize>,
         sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
+    ) -> Result<()> {
+        let vocab = self.config.vocab;
+        self.each_window::<E>(tokens, stride, &mut |saved, targets| {
+            let mut scores = Vec::with_capacity(targets.len());
+            self.each_logits(saved, targets, |logits, targets| scores.extend(scores_of(logits, targets, vocab)));
+            sink(&scores)
+        })
+    }
+
+    /// [`Trainable::validate_at`] in the kind of number E.
+    fn validate_in<E: Factor>(&self, tokens: &[u32], temperatures: &[f32]) -> Result<Vec<f64>> {
+        let vocab = self.config.vocab;
+        let mut nats = vec![0.0; temperatures.len()];
+        self.each_window::<E>(tokens, None, &mut |saved, targets| {
+            self.each_logits(saved, targets, |logits, targets| {
+                let losses = losses_of(logits, targets, vocab, temperatures);
+                losses.chunks_exact(temperatures.len()).for_each(|losses| add_losses(&mut nats, losses));
+            });
+            Ok(())
+        })?;
+        Ok(nats.iter().map(|nats| nats / tokens.len().saturating_sub(1).max(1) as f64).collect())
+    }
+
+    /// Shows `f` what was computed of each window of a text, and the targets of the positions that are new in it.
+    fn each_window<E: Factor>(
+        &self,
+        tokens: &[u32],
+        stride: Option<usize>,
+        f: &mut dyn FnMut(&mut Saved<E>, &[u32]) -> Result<()>,
     ) -> Result<()> {
         check_tokens(tokens, self.config.vocab)?;
         let context = self.config.context;
@@ -257,7 +285,7 @@ impl Gpt2 {
             let end = done + side_by_side;
             let batch = side_by_side / context;
             team(|| self.forward(&mut saved, &tokens[done..end], batch, Dropout::OFF, Keep::Nothing));
-            sink(&self.scores(&mut saved, &tokens[done + 1..=end]))?;
+            f(&mut saved, &tokens[done + 1..=end])?;
             done = end;
         }
         while done < n {
@@ -265,7 +293,7 @@ impl Gpt2 {
             let end = if done == 0 { context.min(n) } else { (done + stride).min(n) };
             let start = end.saturating_sub(context).min(done);
             team(|| self.forward(&mut saved, &tokens[start..end], 1, Dropout::OFF, Keep::Nothing));
-            sink(&self.scores(&mut saved, &tokens[done + 1..=end]))?;
+            f(&mut saved, &tokens[done + 1..=end])?;
             done = end;
         }
         Ok(())
@@ -364,12 +392,19 @@ impl Trainable for Gpt2 {
 
     fn reset_stream(&mut self, _stream: usize) {}
 
-    fn validate(&self, tokens: &[u32]) -> Result<f64> {
-        let score = match self.precision {
-            Precision::F32 => Self::score_in::<f32>,
-            Precision::Bf16 => Self::score_in::<Bf16>,
-        };
-        Ok(mean_of(|sink| score(self, tokens, None, sink))?.0)
+    fn validate_at(&self, tokens: &[u32], temperatures: &[f32]) -> Result<Vec<f64>> {
+        match self.precision {
+            Precision::F32 => self.validate_in::<f32>(tokens, temperatures),
+            Precision::Bf16 => self.validate_in::<Bf16>(tokens, temperatures),
+        }
+    }
+
+    /// Gain and bias of the last norm: the output layer that follows has no bias.
+    fn logit_scales(&self) -> Vec<Range<usize>> {
+        if self.lora.is_some() {
+            return Vec::new();
+        }
+        vec![self.last_norm.gain.clone(), self.last_norm.bias.clone()]
     }
 
     fn snapshot(&self) -> Arc<dyn LanguageModel> {

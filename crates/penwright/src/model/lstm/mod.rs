@@ -357,11 +357,18 @@ impl Trainable for Lstm {
         carried.is_empty()
     }
 
-    fn validate(&self, tokens: &[u32]) -> Result<f64> {
+    fn validate_at(&self, tokens: &[u32], temperatures: &[f32]) -> Result<Vec<f64>> {
         match self.precision {
-            Precision::F32 => self.validate_in::<f32>(tokens),
-            Precision::Bf16 => self.validate_in::<Bf16>(tokens),
+            Precision::F32 => self.validate_in::<f32>(tokens, temperatures),
+            Precision::Bf16 => self.validate_in::<Bf16>(tokens, temperatures),
         }
+    }
+
+    fn logit_scales(&self) -> Vec<Range<usize>> {
+        if self.config.tied {
+            return Vec::new();
+        }
+        [Some(self.head.weight.clone()), self.head.bias.clone()].into_iter().flatten().collect()
     }
 
     fn evenly_validated_from(&self) -> usize {

@@ -6,7 +6,7 @@ use penwright_kernels::{Factor, team};
 use super::pass::Saved;
 use super::{Lstm, State, WINDOW};
 use crate::Result;
-use crate::model::{check_tokens, mean_of, scores_of};
+use crate::model::{add_losses, check_tokens, losses_of};
 
 /// Parts at most, each of so many tokens at least.
 pub(super) const PARTS: usize = 16;
@@ -15,15 +15,11 @@ pub(super) const LEAST: usize = 2048;
 const WARM_UP: usize = 256;
 
 impl Lstm {
-    /// Nats a token. A text too short for parts is read as [`LanguageModel::score`](crate::model::LanguageModel::score)
-    /// reads it.
-    pub(super) fn validate_in<E: Factor>(&self, tokens: &[u32]) -> Result<f64> {
-        let n = tokens.len().saturating_sub(1);
-        let count = PARTS.min(n / LEAST);
-        if count < 2 {
-            return Ok(mean_of(|sink| self.score_in::<E>(tokens, sink))?.0);
-        }
+    /// Nats a token at each of the temperatures. A text too short for parts is read as a whole.
+    pub(super) fn validate_in<E: Factor>(&self, tokens: &[u32], temperatures: &[f32]) -> Result<Vec<f64>> {
         check_tokens(tokens, self.config.vocab)?;
+        let n = tokens.len().saturating_sub(1);
+        let count = PARTS.min(n / LEAST).max(1);
         let len = n.div_ceil(count);
         // All parts are equally long: the last begins within the one before it, and what it shares is not counted.
         let starts: Vec<usize> = (0..count).map(|part| (part * len).min(n - len)).collect();
@@ -33,23 +29,26 @@ impl Lstm {
         let (mut saved, mut state) = (Saved::<E>::default(), State::new(&self.config, count));
         let before: Vec<usize> = starts.iter().map(|start| start.saturating_sub(WARM_UP)).collect();
         let next: Vec<usize> = starts.iter().map(|start| start + 1).collect();
-        let mut nats = 0.0;
+        let mut nats = vec![0.0; temperatures.len()];
         team(|| {
-            self.forward(&mut saved, &at(&before, 0, WARM_UP), &mut state);
-            self.forget(&mut state, 0); // the text's beginning has nothing before it
+            if count > 1 {
+                self.forward(&mut saved, &at(&before, 0, WARM_UP), &mut state);
+                self.forget(&mut state, 0); // the text's beginning has nothing before it
+            }
             for t in (0..len).step_by(WINDOW / count) {
                 let time = (len - t).min(WINDOW / count);
                 self.forward(&mut saved, &at(&starts, t, time), &mut state);
-                let scores = scores_of(self.logits(&mut saved, count), &at(&next, t, time), self.config.vocab);
-                for (i, score) in scores.iter().enumerate() {
+                let logits = self.logits(&mut saved, count);
+                let losses = losses_of(logits, &at(&next, t, time), self.config.vocab, temperatures);
+                for (i, losses) in losses.chunks_exact(temperatures.len()).enumerate() {
                     let (part, place) = (i % count, t + i / count);
                     if starts[part] + place >= part * len {
-                        nats -= f64::from(score.log_prob);
+                        add_losses(&mut nats, losses);
                     }
                 }
             }
         });
-        Ok(nats / n as f64)
+        Ok(nats.iter().map(|nats| nats / n.max(1) as f64).collect())
     }
 
     /// Sets one text's state to that of a beginning.

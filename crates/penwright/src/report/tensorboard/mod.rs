@@ -115,7 +115,7 @@ impl EventFile {
                 ];
                 self.write(*step, &Content::Summary(&values.map(|(tag, value)| Value::scalar(tag, value))))
             }
-            Event::Eval { step, elapsed_s, val_loss, val_bits_per_char } => {
+            Event::Eval { step, elapsed_s, val_loss, val_bits_per_char, .. } => {
                 self.elapsed = *elapsed_s;
                 let values = [("loss/validation", *val_loss), ("bits_per_char/validation", *val_bits_per_char)];
                 let values = values.map(|(tag, value)| Value::scalar(tag, value as f32));
