@@ -15,7 +15,7 @@ fn command(text: &Path, out: &Path, model: &str) -> Command {
     command.arg("train").arg(text).arg("--out").arg(out);
     match model {
         "adapters" => command.arg("--from").arg(text.with_file_name("base")).args(["--lora", "4"]),
-        "muon" => command.args("--layers 2 --width 32 --optimizer muon --average 0.98".split(' ')),
+        "muon" => command.args("--layers 2 --width 32 --optimizer muon --average 0.98 --calibrate".split(' ')),
         "everything" => command.args(EVERYTHING.split(' ')),
         model => command.args(["--model", model, "--layers", "2", "--width", "32"]),
     };

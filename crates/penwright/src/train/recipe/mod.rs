@@ -108,6 +108,9 @@ fn reasons(given: &Settings, chosen: &Settings, rule: &Rule, time: (Duration, f6
         speed * budget.as_secs_f64() / 1e12
     )];
     reasons.push(rule.why.clone());
+    if given.calibrate.is_none() && chosen.calibrate == Some(true) {
+        reasons.push("saved with its logits divided by what suits the text it is validated on best".into());
+    }
     let differing = [
         ("layers", chosen.layers != rule.set.layers),
         ("width", chosen.width != rule.set.width),
@@ -151,6 +154,9 @@ mod tests {
         let chosen = &recipe.settings;
         assert_eq!((chosen.width, chosen.dropout, chosen.lr), (given.width, given.dropout, given.lr));
         assert_eq!(100 % chosen.heads.unwrap(), 0);
+        assert_eq!(chosen.calibrate, Some(true));
+        let tied = Settings { tied: Some(true), ..given.clone() };
+        assert_eq!(at(&tied, 300_000, 4e11).unwrap().settings.calibrate, None);
         assert!(recipe.reasons.iter().any(|reason| reason.contains("as you gave it")), "{:?}", recipe.reasons);
         chosen.clone().filled().check().unwrap();
     }

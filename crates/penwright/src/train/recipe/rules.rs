@@ -34,11 +34,18 @@ struct Rules {
     read_per_tflop: f64,
     /// Characters to which no text is shortened further.
     read_at_least: f64,
+    /// Settings of every rule that says nothing of them.
+    all: Settings,
     rule: Vec<Rule>,
 }
 
-static RULES: LazyLock<Rules> =
-    LazyLock::new(|| toml::from_str(include_str!("rules.toml")).expect("the rules are tested to be readable"));
+static RULES: LazyLock<Rules> = LazyLock::new(|| {
+    let mut rules: Rules = toml::from_str(include_str!("rules.toml")).expect("the rules are tested to be readable");
+    for rule in &mut rules.rule {
+        rule.set = std::mem::take(&mut rule.set).over(rules.all.clone());
+    }
+    rules
+});
 
 impl Rule {
     fn level(&self) -> Level {
@@ -49,7 +56,7 @@ impl Rule {
 /// The rule of a family that is nearest to a computation (in floating-point operations) and a text, where each doubling
 /// counts alike; of the rules of the level that was asked for, where there are any.
 pub(super) fn nearest(kind: ModelKind, asked: Option<Level>, flop: f64, chars: usize) -> &'static Rule {
-    let Rules { read_per_tflop, read_at_least, rule: rules } = &*RULES;
+    let Rules { read_per_tflop, read_at_least, rule: rules, .. } = &*RULES;
     let tflop = flop / 1e12;
     let chars = (chars as f64).min((read_per_tflop * tflop).max(*read_at_least));
     let distance = |rule: &Rule| {
