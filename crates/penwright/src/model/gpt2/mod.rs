@@ -246,7 +246,7 @@ impl Gpt2 {
         sink: &mut dyn FnMut(&[TokenScore]) -> Result<()>,
     ) -> Result<()> {
         let vocab = self.config.vocab;
-        self.each_window::<E>(tokens, stride, &mut |saved, targets| {
+        self.each_window(tokens, stride, |saved: &mut Saved<E>, targets| {
             let mut scores = Vec::with_capacity(targets.len());
             self.each_logits(saved, targets, |logits, targets| scores.extend(scores_of(logits, targets, vocab)));
             sink(&scores)
@@ -257,7 +257,7 @@ impl Gpt2 {
     fn validate_in<E: Factor>(&self, tokens: &[u32], temperatures: &[f32]) -> Result<Vec<f64>> {
         let vocab = self.config.vocab;
         let mut nats = vec![0.0; temperatures.len()];
-        self.each_window::<E>(tokens, None, &mut |saved, targets| {
+        self.each_window(tokens, None, |saved: &mut Saved<E>, targets| {
             self.each_logits(saved, targets, |logits, targets| {
                 let losses = losses_of(logits, targets, vocab, temperatures);
                 losses.chunks_exact(temperatures.len()).for_each(|losses| add_losses(&mut nats, losses));
@@ -272,7 +272,7 @@ impl Gpt2 {
         &self,
         tokens: &[u32],
         stride: Option<usize>,
-        f: &mut dyn FnMut(&mut Saved<E>, &[u32]) -> Result<()>,
+        mut f: impl FnMut(&mut Saved<E>, &[u32]) -> Result<()>,
     ) -> Result<()> {
         check_tokens(tokens, self.config.vocab)?;
         let context = self.config.context;
