@@ -11,8 +11,7 @@ use penwright::corpus::Corpus;
 use penwright::files;
 use penwright::model::ModelKind;
 use penwright::report::Recorder;
-use penwright::tokenizer::Level;
-use penwright::train::{Job, OptimizerKind, Outcome, Settings};
+use penwright::train::{Job, Outcome, Settings};
 
 use super::train::stop_on_interrupt;
 use super::{Failure, name};
@@ -50,44 +49,10 @@ pub(super) fn run(cli: &Cli, args: &Demo) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Settings that were found to serve a book of this size in a minute or two (docs/demo.md).
+/// What is not said here is chosen by the rules of a budget (docs/recipes.md).
 fn settings(kind: ModelKind, share: Duration) -> Settings {
-    let common = Settings {
-        model: Some(kind),
-        budget: Some(share.max(Duration::from_secs(2))),
-        sample_every: Some(0),
-        // The rest was found with it; the rules for a budget would take Muon.
-        optimizer: Some(OptimizerKind::AdamW),
-        ..Settings::default()
-    };
-    match kind {
-        ModelKind::Ngram => Settings { model: Some(kind), ..Settings::default() },
-        ModelKind::Lstm => Settings {
-            level: Some(Level::Bpe),
-            vocab_size: Some(512),
-            layers: Some(2),
-            width: Some(256),
-            lr: Some(3e-3),
-            embed: Some(128),
-            batch: Some(12),
-            context: Some(48),
-            dropout: Some(0.0),
-            dropout_hidden: Some(0.4),
-            ..common
-        },
-        ModelKind::Gpt2 => Settings {
-            level: Some(Level::Bpe),
-            vocab_size: Some(1024),
-            layers: Some(4),
-            heads: Some(4),
-            width: Some(128),
-            batch: Some(16),
-            context: Some(64),
-            lr: Some(1.5e-3),
-            dropout: Some(0.2),
-            ..common
-        },
-    }
+    let budget = (kind != ModelKind::Ngram).then_some(share.max(Duration::from_secs(2)));
+    Settings { model: Some(kind), budget, sample_every: Some(0), ..Settings::default() }
 }
 
 fn train(cli: &Cli, settings: Settings, corpus: Corpus, out: &Path, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
@@ -128,8 +93,10 @@ fn show(cli: &Cli, args: &Demo, comparison: &Comparison, report: &Path) -> Resul
     }
     writeln!(out, "\n{}", comparison.table())?;
     writeln!(out, "Open {} to see it all; the runs are beside it. Now your own book:\n", name(report))?;
-    writeln!(out, "    penwright generate {} --prompt \"The door\"", name(&args.out.join("gpt2")))?;
-    writeln!(out, "    penwright train book.txt --budget 10m --out runs/book")?;
+    let best = comparison.models.iter().min_by(|a, b| a.bits_per_char.total_cmp(&b.bits_per_char));
+    let best = best.map_or(String::new(), |model| model.model.to_string());
+    writeln!(out, "    penwright generate {} --prompt \"The door\"", name(&args.out.join(&best)))?;
+    writeln!(out, "    penwright train book.txt --model {best} --budget 10m --out runs/book")?;
     Ok(())
 }
 
