@@ -39,7 +39,7 @@ pub use parts::{BlockMut, Cut, Parts, blocks_mut, chunks, chunks_mut, each, stri
 pub use ranges::{RangesMut, ranges_mut};
 pub use rows::{
     AdamStep, adamw, add, add_columns, cross_entropy, dropout, gelu, gelu_backward, layer_norm, layer_norm_backward,
-    log_softmax, narrow, sum_squares, temper, tempered_loss, widen,
+    log_softmax, narrow, sum_squares, temper, tempered_losses, widen,
 };
 pub use team::{run, team};
 pub use updates::{approach, descend, momentum, nesterov, polynomial, scaled};

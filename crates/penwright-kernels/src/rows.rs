@@ -8,7 +8,7 @@ use crate::bf16::Element;
 use crate::isa::dispatched;
 use crate::math::{SUMS, fma, random, tanh_by};
 pub use norm::{layer_norm, layer_norm_backward};
-pub use softmax::{cross_entropy, log_softmax, temper, tempered_loss};
+pub use softmax::{cross_entropy, log_softmax, temper, tempered_losses};
 
 dispatched! {
     /// `x += y`.

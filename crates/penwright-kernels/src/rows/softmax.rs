@@ -45,15 +45,19 @@ fn temper_body<const FMA: bool>(x: &[f32], best: f32, temperature: f32, to: &mut
 }
 
 dispatched! {
-    /// `−ln softmax(row / temperature)[target]` in nats; at temperature 1 to the bit what [`log_softmax`] has.
-    pub fn tempered_loss(row: &[f32], target: usize, temperature: f32) -> f32 = tempered_loss_body;
+    /// `−ln softmax(row / temperature)[target]` in nats for each of the temperatures; at 1 to the bit what [`log_softmax`] has.
+    /// As far as `temperatures` and `losses` both reach.
+    pub fn tempered_losses(row: &[f32], target: usize, temperatures: &[f32], losses: &mut [f32]) = tempered_losses_body;
 }
 
 #[inline(always)]
-fn tempered_loss_body<const FMA: bool>(row: &[f32], target: usize, temperature: f32) -> f32 {
-    let (max, factor) = (largest(row), 1.0 / temperature);
-    let sum = sum_of!(|x| exp_by::<FMA>((x - max) * factor), row);
-    max * factor + sum.ln() - row[target] * factor
+fn tempered_losses_body<const FMA: bool>(row: &[f32], target: usize, temperatures: &[f32], losses: &mut [f32]) {
+    let max = largest(row);
+    for (loss, temperature) in losses.iter_mut().zip(temperatures) {
+        let factor = 1.0 / temperature;
+        let sum = sum_of!(|x| exp_by::<FMA>((x - max) * factor), row);
+        *loss = max * factor + sum.ln() - row[target] * factor;
+    }
 }
 
 dispatched! {

@@ -117,13 +117,14 @@ proptest! {
             let mut y = x[..v].to_vec();
             log_softmax(&mut y);
             close("log_softmax", &y, exact[..v].iter().map(|p| p.ln()));
-            for (i, p) in y.iter().enumerate() {
-                assert_eq!(tempered_loss(&x[..v], i, 1.0).to_bits(), (-p).to_bits());
-            }
-            for temperature in [0.5, 1.75] {
-                let flat: Vec<f64> = wide(&x[..v]).iter().map(|x| x / temperature).collect();
-                let losses: Vec<f32> = (0..v).map(|i| tempered_loss(&x[..v], i, temperature as f32)).collect();
-                close("tempered_loss", &losses, softmax_exactly(&flat).iter().map(|p| -p.ln()));
+            const TEMPERATURES: [f32; 3] = [0.5, 1.0, 1.75];
+            let mut losses = vec![[0.0; 3]; v];
+            (0..v).for_each(|i| tempered_losses(&x[..v], i, &TEMPERATURES, &mut losses[i]));
+            assert!(losses.iter().zip(&y).all(|(losses, p)| losses[1].to_bits() == (-p).to_bits()));
+            for (t, temperature) in TEMPERATURES.into_iter().enumerate() {
+                let flat: Vec<f64> = wide(&x[..v]).iter().map(|x| x / f64::from(temperature)).collect();
+                let losses: Vec<f32> = losses.iter().map(|losses| losses[t]).collect();
+                close("tempered_losses", &losses, softmax_exactly(&flat).iter().map(|p| -p.ln()));
             }
         });
     }

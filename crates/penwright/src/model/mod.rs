@@ -4,7 +4,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
-use penwright_kernels::{chunks, chunks_mut, each, fast_bf16, tempered_loss};
+use penwright_kernels::{chunks, chunks_mut, each, fast_bf16, tempered_losses};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -317,8 +317,7 @@ fn losses_of(logits: &[f32], targets: &[u32], vocab: usize, temperatures: &[f32]
     each(parts, |_, (logits, targets, losses)| {
         let rows = logits.chunks_exact(vocab).zip(targets).zip(losses.chunks_exact_mut(temperatures.len()));
         for ((row, &target), losses) in rows {
-            let at = temperatures.iter().map(|&temperature| tempered_loss(row, target as usize, temperature));
-            losses.iter_mut().zip(at).for_each(|(to, loss)| *to = loss);
+            tempered_losses(row, target as usize, temperatures, losses);
         }
     });
     losses
