@@ -112,7 +112,7 @@ impl Trainer<'_> {
         let wanted = (val.len() / VALIDATED).max(self.model.evenly_validated_from());
         let part = wanted.min(affordable as usize).max(2 * options.context).min(val.len());
         let before = self.elapsed();
-        self.model.validate(&val[..part])?;
+        self.model.validate_at(&val[..part], options.temperatures())?;
         let seconds = self.elapsed() - before;
         self.progress.validating += seconds;
         Ok(seconds * val.len() as f64 / part.max(1) as f64)

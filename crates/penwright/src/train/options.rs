@@ -10,6 +10,9 @@ use super::{Averaging, OptimizerKind, Schedule, lengths};
 use crate::model::{Precision, Regularization, Trainable};
 use crate::{Error, Result};
 
+/// What calibrating tries to divide the logits by.
+const TEMPERATURES: [f32; 10] = [0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35, 1.4];
+
 /// How long to train.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -177,6 +180,11 @@ impl TrainOptions {
     /// The momentum that the optimizer has; zero without.
     pub(super) fn momentum(&self) -> f32 {
         self.momentum.or(self.optimizer.default_momentum()).unwrap_or(0.0)
+    }
+
+    /// The temperatures at which a validation scores.
+    pub(super) fn temperatures(&self) -> &'static [f32] {
+        if self.calibrate { &TEMPERATURES } else { &[1.0] }
     }
 
     /// The most tokens of each text that a step reads.

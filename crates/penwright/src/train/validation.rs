@@ -4,9 +4,6 @@ use super::trainer::Trainer;
 use super::{Average, Averaging, Event, Length};
 use crate::Result;
 
-/// What calibrating tries to divide the logits by.
-const TEMPERATURES: [f32; 10] = [0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35, 1.4];
-
 /// What validations may take of the time that a given number of steps takes.
 const OF_STEPS: f64 = 0.5;
 /// Tokens of an excerpt at least.
@@ -30,7 +27,7 @@ impl Trainer<'_> {
     fn validate(&mut self) -> Result<f64> {
         let before = self.elapsed();
         let excerpt = self.progress.excerpt.map(|tokens| self.data.excerpt(tokens));
-        let temperatures: &[f32] = if self.options.calibrate { &TEMPERATURES } else { &[1.0] };
+        let temperatures = self.options.temperatures();
         let losses = self.model.validate_at(excerpt.as_deref().unwrap_or(&self.data.val), temperatures)?;
         let of = losses.into_iter().zip(temperatures).min_by(|a, b| a.0.total_cmp(&b.0));
         let (val_loss, &temperature) = of.unwrap_or((f64::NAN, &1.0));
