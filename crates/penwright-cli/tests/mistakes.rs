@@ -83,7 +83,7 @@ fn settings_that_cannot_work() {
         ("--spelling NaN", 2, "--spelling"),
         ("--optimizer sgd --spelling 1", 2, "--spelling"),
         ("--set average=never", 2, "average"),
-        ("--model lstm --tied --calibrate", 2, "--calibrate"),
+        ("--model lstm --tied --calibrate --dry-run", 2, "--calibrate"),
         ("--model ngram --order 99", 2, "--order"),
         ("--weight-drop 0.5", 2, "for an LSTM"),
         ("--model gpt2 --random-length", 2, "--random-length"),

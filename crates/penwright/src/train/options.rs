@@ -128,6 +128,12 @@ fn checkpoint_every() -> Duration {
     Duration::from_secs(60)
 }
 
+/// The logits of a model are divided by way of weights that nothing else uses.
+pub(super) fn cannot_calibrate() -> Error {
+    let problem = "needs weights of the output layer's own; leave it out of an LSTM with --tied and with --lora";
+    Error::setting("calibrate", problem)
+}
+
 impl Default for TrainOptions {
     fn default() -> Self {
         TrainOptions {

@@ -375,6 +375,9 @@ impl Settings {
         if let Some(bias) = self.forget_bias.filter(|bias| !bias.is_finite()) {
             return Err(Error::setting("forget-bias", format!("{bias} is not a number")));
         }
+        if self.calibrate == Some(true) && (self.lora.is_some() || self.tied == Some(true)) {
+            return Err(super::options::cannot_calibrate());
+        }
         if self.lora.is_none() {
             let given = [("lora-alpha", self.lora_alpha.is_some()), ("lora-targets", self.lora_targets.is_some())];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {

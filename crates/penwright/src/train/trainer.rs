@@ -61,8 +61,7 @@ pub fn train(
     let mut model = start.build(options.seed)?;
     options.apply(&mut *model);
     if options.calibrate && model.logit_scales().is_empty() {
-        let problem = "needs weights of the output layer's own; leave it out of an LSTM with --tied and with --lora";
-        return Err(Error::setting("calibrate", problem));
+        return Err(super::options::cannot_calibrate());
     }
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let batches = if options.random_length { batches.with_random_lengths()? } else { batches };
