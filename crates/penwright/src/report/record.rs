@@ -67,6 +67,8 @@ pub struct Validation {
     pub loss: f64,
     /// Bits a character.
     pub bits_per_char: f64,
+    /// What the logits were divided by, of a calibrated run.
+    pub temperature: Option<f32>,
 }
 
 /// What the model wrote.
@@ -147,10 +149,15 @@ impl Record {
             Event::Plan { .. } => self.add_plan(event),
             Event::Step { .. } => self.add_steps(event),
             Event::Excerpt { tokens, .. } => self.excerpt = Some(*tokens),
-            Event::Eval { step, elapsed_s, val_loss, val_bits_per_char, .. } => {
-                self.done = (self.done.0.max(*step), self.done.1, self.done.2.max(*elapsed_s));
-                let (loss, bits_per_char) = (*val_loss, *val_bits_per_char);
-                self.validations.push(Validation { step: *step, seconds: *elapsed_s, loss, bits_per_char });
+            &Event::Eval {
+                step,
+                elapsed_s: seconds,
+                val_loss: loss,
+                val_bits_per_char: bits_per_char,
+                temperature,
+            } => {
+                self.done = (self.done.0.max(step), self.done.1, self.done.2.max(seconds));
+                self.validations.push(Validation { step, seconds, loss, bits_per_char, temperature });
             }
             Event::Sample { step, text } => {
                 let validation = self.validations.last().map(|v| (v.loss, v.bits_per_char));

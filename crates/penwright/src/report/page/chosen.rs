@@ -16,10 +16,11 @@ pub(super) fn section(report: &Report) -> Markup {
     };
     let content = html! {
         @if !reasons.is_empty() { ul.reasons { @for reason in reasons { li { (reason) } } } }
-        div.three {
+        div.facts-columns {
             (group("The text", text(report)))
             (group("The model", model(report)))
             (group("The training", training(report)))
+            (group("Against learning by heart", regularization(report)))
         }
         (file(&report.settings))
     };
@@ -104,7 +105,6 @@ fn model(report: &Report) -> Rows {
         ("Adapters of rank", number(settings.lora)),
         ("Parameters", Some(count(plan.params))),
         ("of them trained", plan.trained_params.map(count)),
-        ("Dropout", settings.dropout.map(|rate| rate.to_string())),
     ])
 }
 
@@ -130,11 +130,31 @@ fn training(report: &Report) -> Rows {
         ("Learning rate", settings.lr.map(|lr| lr.to_string())),
         ("Schedule", settings.schedule.map(|schedule| format!("{schedule:?}").to_lowercase())),
         ("Warm-up", settings.warmup.map(|n| format!("{} steps", count(n)))),
-        ("Weight decay", settings.weight_decay.map(|x| x.to_string())),
         ("Clipped at", settings.clip.map(|x| x.to_string())),
         ("Seed", settings.seed.map(|n| n.to_string())),
         ("Computation", (flops > 0.0).then(|| si(flops, "FLOP"))),
         ("Memory", Some(crate::error::bytes(record.plan.memory_bytes))),
+    ])
+}
+
+fn regularization(report: &Report) -> Rows {
+    let (record, settings) = (&report.record, &report.settings);
+    if record.plan.model == "ngram" {
+        return Rows::new();
+    }
+    let number = |value: Option<f32>| value.map(|x| x.to_string());
+    let calibrated = record.best().and_then(|best| best.temperature);
+    known([
+        ("Dropout", number(settings.dropout)),
+        ("… of the input", number(settings.dropout_input)),
+        ("… between layers", number(settings.dropout_hidden)),
+        ("… of the output", number(settings.dropout_output)),
+        ("… of whole tokens", number(settings.dropout_embed)),
+        ("… of recurrent weights", number(settings.weight_drop)),
+        ("Activations held down (AR)", number(settings.ar)),
+        ("Their changes (TAR)", number(settings.tar)),
+        ("Weight decay", number(settings.weight_decay)),
+        ("Logits divided by", calibrated.map(|temperature| temperature.to_string())),
     ])
 }
 
