@@ -8,7 +8,7 @@ const KILLS: usize = 20;
 
 /// All that can be switched on for an LSTM.
 const EVERYTHING: &str = "--model lstm --layers 2 --width 32 --embed 16 --tied --dropout-input 0.2 --dropout-embed 0.1 \
-    --weight-drop 0.2 --ar 1 --tar 1 --random-length --mogrifier 2 --mogrifier-rank 4";
+    --weight-drop 0.2 --ar 1 --tar 1 --random-length --mogrifier 2 --mogrifier-rank 4 --level bpe --vocab-size 300 --bpe-dropout 0.3";
 
 fn command(text: &Path, out: &Path, model: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penwright"));

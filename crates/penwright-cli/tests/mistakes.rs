@@ -82,6 +82,8 @@ fn settings_that_cannot_work() {
         ("--optimizer muon --muon-iterations 0", 2, "--muon-iterations"),
         ("--spelling NaN", 2, "--spelling"),
         ("--optimizer sgd --spelling 1", 2, "--spelling"),
+        ("--bpe-dropout 0.1", 2, "--level bpe"),
+        ("--bpe-dropout NaN", 2, "not at least 0"),
         ("--set average=never", 2, "average"),
         ("--model lstm --tied --calibrate --dry-run", 2, "--calibrate"),
         ("--model ngram --order 99", 2, "--order"),

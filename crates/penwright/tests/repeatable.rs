@@ -18,6 +18,9 @@ fn text() -> String {
         .collect()
 }
 
+/// Pieces of words, where there are.
+const PIECES: usize = 300;
+
 fn options() -> TrainOptions {
     TrainOptions {
         length: Length::Steps(100),
@@ -73,6 +76,9 @@ fn runs(vocab: usize) -> Vec<(ModelConfig, TrainOptions)> {
         for config in [&lstm, &tied, &mogrified] {
             runs.push((config.clone(), everything.clone()));
         }
+        let [gpt2_of_pieces, lstm_of_pieces, ..] = shapes(PIECES);
+        runs.push((gpt2_of_pieces, TrainOptions { bpe_dropout: 0.3, ..options.clone() }));
+        runs.push((lstm_of_pieces, TrainOptions { bpe_dropout: 0.3, ..everything }));
         let muon = TrainOptions { optimizer: OptimizerKind::Muon, average: Averaging::Decay(0.95), ..options.clone() };
         runs.push((gpt2, TrainOptions { calibrate: true, ..muon.clone() }));
         let quick =
@@ -99,14 +105,21 @@ fn non_monotone(options: TrainOptions) -> TrainOptions {
     }
 }
 
-fn weights(config: &ModelConfig, options: &TrainOptions, threads: usize, out: &Path) -> (Vec<u8>, Vec<f64>) {
+/// The text by characters, or by pieces of words where they are cut.
+fn encoded(options: &TrainOptions) -> (Tokenizer, Data) {
     let text = text();
     let (head, tail) = text.split_at(text.len() * 9 / 10);
-    let tokenizer = Tokenizer::train(Level::Char, &[head], None).unwrap();
+    let (level, size) = if options.bpe_dropout > 0.0 { (Level::Bpe, Some(PIECES)) } else { (Level::Char, None) };
+    let tokenizer = Tokenizer::train(level, &[head], size).unwrap();
+    let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
+    (tokenizer, data)
+}
+
+fn weights(config: &ModelConfig, options: &TrainOptions, threads: usize, out: &Path) -> (Vec<u8>, Vec<f64>) {
+    let (tokenizer, data) = encoded(options);
     let mut losses = Vec::new();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
-        let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
         train(
             &Start::scratch(config.clone(), tokenizer.clone()),
             &data,
@@ -171,10 +184,7 @@ fn damaged_runs_are_refused_in_words() {
 
 /// Trains in pieces: stopped after each ten steps and resumed, until it is done.
 fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize {
-    let text = text();
-    let (head, tail) = text.split_at(text.len() * 9 / 10);
-    let tokenizer = Tokenizer::train(Level::Char, &[head], None).unwrap();
-    let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
+    let (tokenizer, data) = encoded(options);
     for pieces in 1.. {
         let stop = AtomicBool::new(false);
         let outcome =
@@ -194,10 +204,7 @@ fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize 
 
 /// Goes on in a directory to the end.
 fn resume(config: &ModelConfig, options: &TrainOptions, out: &Path) -> penwright::Result<Outcome> {
-    let text = text();
-    let (head, tail) = text.split_at(text.len() * 9 / 10);
-    let tokenizer = Tokenizer::train(Level::Char, &[head], None).unwrap();
-    let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
+    let (tokenizer, data) = encoded(options);
     let start = Start::scratch(config.clone(), tokenizer.clone());
     train(&start, &data, options, out, &AtomicBool::new(false), &mut |_| {})
 }
@@ -273,7 +280,7 @@ fn resumed_runs_are_the_same_to_the_bit() {
         assert_eq!(val_losses(&read_metrics(&out).unwrap()), losses);
         let other = TrainOptions { lr: 1e-3, ..options.clone() };
         let text = text();
-        let tokenizer = Tokenizer::train(Level::Char, &[&text], None).unwrap();
+        let (tokenizer, _) = encoded(&options);
         let data = Data::encode(&tokenizer, &[&text], &[&text], &mut |_, _| {}).unwrap();
         let error = train(
             &Start::scratch(config.clone(), tokenizer.clone()),

@@ -202,6 +202,10 @@ pub(crate) struct Train {
     /// layers]
     #[arg(long, value_name = "P")]
     pub(crate) dropout: Option<f32>,
+    /// Read the text in other pieces each time: the chance that a merge of two pieces is undone, at first; it falls linearly to
+    /// nothing (BPE-dropout) [default: 0]
+    #[arg(long, value_name = "P")]
+    pub(crate) bpe_dropout: Option<f32>,
     /// Peak learning rate [default: 1e-3 for GPT-2, 3e-3 for LSTM; with muon 2e-3 and 8e-3; with --from 0.077 / width,
     /// ten times that with --lora]
     #[arg(long, value_name = "X")]
@@ -334,6 +338,7 @@ impl Train {
             forget_bias: self.forget_bias,
             order: self.order,
             dropout: self.dropout,
+            bpe_dropout: self.bpe_dropout,
             dropout_input: self.regularization.dropout_input,
             dropout_hidden: self.regularization.dropout_hidden,
             dropout_output: self.regularization.dropout_output,

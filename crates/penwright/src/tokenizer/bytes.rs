@@ -107,6 +107,14 @@ impl ByteTokenizer {
         Ok(ByteTokenizer { level, eot, suppressed, scheme, pairs, merges, added, bytes, starts, byte_ids })
     }
 
+    /// The two tokens that each is merged from, both of them shorter.
+    pub(super) fn halves(&self) -> Vec<Option<(u32, u32)>> {
+        let mut halves = self.merges.halves(self.vocab_size());
+        let is_empty = |id: u32| self.token(id).is_empty();
+        halves.iter_mut().for_each(|pair| *pair = pair.filter(|&(a, b)| !is_empty(a) && !is_empty(b)));
+        halves
+    }
+
     pub(super) fn vocab_size(&self) -> usize {
         self.starts.len() - 1
     }

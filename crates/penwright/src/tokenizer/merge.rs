@@ -30,6 +30,18 @@ impl Merges {
         Merges { pairs: ranked.map(|((&pair, &joined), rank)| (pair, (rank, joined))).collect(), whole }
     }
 
+    /// The two tokens that each of a vocabulary's is merged from.
+    pub(super) fn halves(&self, vocab: usize) -> Vec<Option<(u32, u32)>> {
+        let mut halves = vec![None; vocab];
+        for (&pair, &(_, joined)) in &self.pairs {
+            if let Some(halves) = halves.get_mut(joined as usize) {
+                // Of several ways to the same token one, whatever the order of the map.
+                *halves = Some(halves.map_or(pair, |other: (u32, u32)| other.min(pair)));
+            }
+        }
+        halves
+    }
+
     /// Adds the tokens of a piece to `to`.
     pub(super) fn encode(&self, piece: &[u8], byte_ids: &[u32; 256], work: &mut Work, to: &mut Vec<u32>) {
         if let Some(&id) = self.whole.get(piece) {

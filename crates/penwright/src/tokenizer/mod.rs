@@ -62,6 +62,13 @@ pub enum Level {
     Gpt2,
 }
 
+impl Level {
+    /// Whether its tokens are merged from others, down to bytes.
+    pub fn merges(self) -> bool {
+        matches!(self, Level::Bpe | Level::Gpt2)
+    }
+}
+
 impl std::fmt::Display for Level {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -208,6 +215,14 @@ impl Tokenizer {
         match &self.inner {
             Inner::Char(chars) => chars.vocab_size(),
             Inner::Bytes(tokenizer) => tokenizer.vocab_size(),
+        }
+    }
+
+    /// The two tokens that each is merged from, both of them shorter; none of characters and of words.
+    pub(crate) fn halves(&self) -> Vec<Option<(u32, u32)>> {
+        match &self.inner {
+            Inner::Bytes(tokenizer) if self.level().merges() => tokenizer.halves(),
+            _ => vec![None; self.vocab_size()],
         }
     }
 

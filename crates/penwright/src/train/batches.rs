@@ -1,5 +1,7 @@
-//! Which tokens a step trains on: a function of the step alone, so that any step can be repeated.
+//! Which tokens a step trains on: a function of the step alone, so that any step can be repeated; of an LSTM whose tokens are cut,
+//! of the step and of where its streams are.
 
+use super::cutting::{Cutter, Draws, Place};
 use super::lengths::RandomLengths;
 use crate::layers::random;
 use crate::model::ModelKind;
@@ -13,6 +15,9 @@ pub struct Batches<'a> {
     kind: ModelKind,
     seed: u64,
     random: Option<RandomLengths>,
+    cutter: Option<Cutter>,
+    /// Where an LSTM's streams are, if tokens are cut.
+    places: Vec<Place>,
 }
 
 impl<'a> Batches<'a> {
@@ -33,7 +38,7 @@ impl<'a> Batches<'a> {
                 tokens.len()
             )));
         }
-        Ok(Batches { tokens, batch, context, kind, seed, random: None })
+        Ok(Batches { tokens, batch, context, kind, seed, random: None, cutter: None, places: Vec::new() })
     }
 
     /// The same with windows of random length: around `context`, or one time in twenty around half of it. Where a
@@ -47,6 +52,30 @@ impl<'a> Batches<'a> {
         }
         let random = Some(RandomLengths::new(self.context, (self.batch, self.stream()), self.seed));
         Ok(Batches { random, ..self })
+    }
+
+    /// The same with tokens that are cut at the rate that [`get`](Self::get) is told. An LSTM's steps must be asked for in their
+    /// order then. Where a stream's next window might reach over its end, the stream begins anew.
+    #[must_use]
+    pub fn with_cuts(self, cutter: Cutter) -> Self {
+        let streams = if self.kind == ModelKind::Lstm { self.batch } else { 0 };
+        // Spread over a pass, as uncut.
+        let places = (0..streams).map(|b| Place::beginning(b * self.stream() / self.batch)).collect();
+        Batches { cutter: Some(cutter), places, ..self }
+    }
+
+    /// Where the streams are, to go on from there.
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Goes on from there, if they are places of such batches.
+    pub(super) fn go_on(&mut self, places: Vec<Place>) -> bool {
+        let fits = places.len() == self.places.len() && places.iter().all(|place| place.is_within(self.stream()));
+        if fits {
+            self.places = places;
+        }
+        fits
     }
 
     /// Tokens of each window of a step.
@@ -79,6 +108,9 @@ impl<'a> Batches<'a> {
 
     /// Whether stream `b` begins anew at this step, counted from zero, with an empty state.
     pub fn begins(&self, step: u64, b: usize) -> bool {
+        if let Some(place) = self.places.get(b) {
+            return place.begins(self.length(step), self.stream());
+        }
         if let Some(random) = &self.random {
             return random.place(step, b).1;
         }
@@ -95,23 +127,36 @@ impl<'a> Batches<'a> {
     }
 
     /// Inputs and targets of a step, each `[batch · length]`. An LSTM reads `batch` parallel streams on and on, each
-    /// begun by the end-of-text token wherever in the text it begins; a GPT-2 reads windows spread over the text.
-    pub fn get(&self, step: u64, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) {
+    /// begun by the end-of-text token wherever in the text it begins; a GPT-2 reads windows spread over the text. `cut` is the
+    /// chance that a token is cut, where there is a [`Cutter`].
+    pub fn get(&mut self, step: u64, cut: f64, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) {
         inputs.clear();
         targets.clear();
-        let length = self.length(step);
+        let (length, stream, tokens) = (self.length(step), self.stream(), self.tokens);
         for b in 0..self.batch {
+            let n = step * self.batch as u64 + b as u64;
+            if let Some(cutter) = &self.cutter {
+                let draws = Draws::new(self.seed, n, cut);
+                match self.places.get_mut(b) {
+                    Some(place) => {
+                        let stream = (tokens[0], &tokens[b * stream..=(b + 1) * stream]);
+                        place.window(cutter, stream, length, draws, (inputs, targets));
+                    }
+                    None => cutter.window(&tokens[self.window(n)..], length, draws, (inputs, targets)),
+                }
+                continue;
+            }
             let start = if let Some(random) = &self.random {
-                b * self.stream() + random.place(step, b).0
+                b * stream + random.place(step, b).0
             } else if self.kind == ModelKind::Lstm {
-                b * self.stream() + self.step_of_stream(step, b) as usize * self.context
+                b * stream + self.step_of_stream(step, b) as usize * self.context
             } else {
-                self.window(step * self.batch as u64 + b as u64)
+                self.window(n)
             };
             let first = if self.begins(step, b) { 0 } else { start };
-            inputs.push(self.tokens[first]);
-            inputs.extend(&self.tokens[start + 1..start + length]);
-            targets.extend(&self.tokens[start + 1..start + length + 1]);
+            inputs.push(tokens[first]);
+            inputs.extend(&tokens[start + 1..start + length]);
+            targets.extend(&tokens[start + 1..start + length + 1]);
         }
     }
 }
@@ -124,11 +169,11 @@ mod tests {
     fn streams_continue_and_targets_follow() {
         const END: u32 = 999;
         let tokens: Vec<u32> = std::iter::once(END).chain(1..103).collect();
-        let batches = Batches::new(&tokens, 2, 10, ModelKind::Lstm, 1).unwrap();
+        let mut batches = Batches::new(&tokens, 2, 10, ModelKind::Lstm, 1).unwrap();
         let (mut x, mut y) = (vec![], vec![]);
         let (mut last, mut begun) = ([0; 2], [vec![], vec![]]);
         for step in 0..10 {
-            batches.get(step, &mut x, &mut y);
+            batches.get(step, 0.0, &mut x, &mut y);
             for b in 0..2 {
                 let (x, y) = (&x[b * 10..][..10], &y[b * 10..][..10]);
                 assert!(x[1..] == y[..9] && y.windows(2).all(|pair| pair[0] + 1 == pair[1]));
@@ -148,11 +193,11 @@ mod tests {
     fn streams_of_random_lengths_continue_too() {
         const END: u32 = 9999;
         let tokens: Vec<u32> = std::iter::once(END).chain(1..1003).collect();
-        let batches = Batches::new(&tokens, 2, 20, ModelKind::Lstm, 3).unwrap().with_random_lengths().unwrap();
+        let mut batches = Batches::new(&tokens, 2, 20, ModelKind::Lstm, 3).unwrap().with_random_lengths().unwrap();
         let (mut x, mut y) = (vec![], vec![]);
         let (mut last, mut begun, mut seen) = ([0; 2], [0; 2], 0);
         for step in 0..200 {
-            batches.get(step, &mut x, &mut y);
+            batches.get(step, 0.0, &mut x, &mut y);
             let length = batches.length(step);
             assert_eq!((x.len(), y.len(), batches.tokens_before(step)), (2 * length, 2 * length, seen));
             seen += 2 * length as u64;
@@ -173,10 +218,10 @@ mod tests {
     #[test]
     fn windows_reach_both_ends() {
         let tokens: Vec<u32> = (0..12).collect();
-        let batches = Batches::new(&tokens, 4, 10, ModelKind::Gpt2, 1).unwrap();
+        let mut batches = Batches::new(&tokens, 4, 10, ModelKind::Gpt2, 1).unwrap();
         let (mut x, mut y, mut seen) = (vec![], vec![], [false; 2]);
         for step in 0..20 {
-            batches.get(step, &mut x, &mut y);
+            batches.get(step, 0.0, &mut x, &mut y);
             x.iter().step_by(10).for_each(|&start| seen[start as usize] = true);
         }
         assert_eq!(seen, [true, true]);

@@ -46,7 +46,7 @@ pub(super) fn step_time(
     limit: Duration,
 ) -> Result<Duration> {
     options.apply(model);
-    let batches = Batches::new(tokens, options.batch, options.context, model.kind(), options.seed)?;
+    let mut batches = Batches::new(tokens, options.batch, options.context, model.kind(), options.seed)?;
     let mut optimizer = optimizer(model.params(), options, tokenizer);
     let mut grads = vec![0.0; model.params().data.len()];
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
@@ -56,7 +56,7 @@ pub(super) fn step_time(
             break;
         }
         let began = Instant::now();
-        batches.get(step, &mut inputs, &mut targets);
+        batches.get(step, 0.0, &mut inputs, &mut targets);
         let dropout = Dropout::new(options.dropout, options.seed, step);
         model.train_step(&inputs, &targets, options.batch, &mut grads, true, dropout);
         pass = pass.min(began.elapsed());

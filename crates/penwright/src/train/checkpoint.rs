@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::cutting::Place;
 use super::optimizer::{Average, Optimizer, Validations};
 use crate::files::{create_dir, read_floats, write_floats};
 use crate::model::Trainable;
@@ -52,6 +53,9 @@ pub(super) struct Progress {
     /// Validation losses, where averaging is triggered by them.
     #[serde(default)]
     pub(super) validations: Validations,
+    /// Where an LSTM's streams are, if tokens are cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) places: Vec<Place>,
     /// Weights that are averaged already, where they are.
     #[serde(default)]
     pub(super) averaged: Option<u64>,
@@ -108,7 +112,7 @@ pub(super) fn read(run: &Path) -> Result<Option<Saved>> {
     Ok(Some(Saved { progress, arrays: arrays.into_iter().collect() }))
 }
 
-fn unusable(path: &Path) -> Error {
+pub(super) fn unusable(path: &Path) -> Error {
     Error::damaged(path, "is not a checkpoint of this model; train anew without --resume")
 }
 

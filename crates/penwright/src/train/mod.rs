@@ -3,6 +3,7 @@
 mod batches;
 mod budget;
 mod checkpoint;
+mod cutting;
 mod data;
 mod defaults;
 mod event;
@@ -22,6 +23,7 @@ mod validation;
 use budget::measure;
 
 pub use batches::Batches;
+pub use cutting::Cutter;
 pub use data::Data;
 pub use event::Event;
 pub use job::{Job, Plan, Preparing};

@@ -88,6 +88,9 @@ pub struct TrainOptions {
     pub clip: f32,
     /// Dropout rate.
     pub dropout: f32,
+    /// Chance that a merge of the tokens read is undone, at first; it falls linearly to nothing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bpe_dropout: f32,
     /// What else an LSTM is regularised by.
     #[serde(default)]
     pub regularization: Regularization,
@@ -155,6 +158,7 @@ impl Default for TrainOptions {
             weight_decay: 0.1,
             clip: 1.0,
             dropout: 0.0,
+            bpe_dropout: 0.0,
             regularization: Regularization::default(),
             seed: 0,
             eval_every: None,
@@ -212,8 +216,10 @@ impl TrainOptions {
             }
         }
         self.check_optimizer()?;
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::setting("dropout", format!("{} is not at least 0 and below 1", self.dropout)));
+        for (name, value) in [("dropout", self.dropout), ("bpe-dropout", self.bpe_dropout)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::setting(name, format!("{value} is not at least 0 and below 1")));
+            }
         }
         self.regularization.check()?;
         if !self.weight_decay.is_finite() || self.weight_decay < 0.0 {

@@ -115,6 +115,8 @@ pub struct Settings {
     pub order: Option<usize>,
     /// Dropout rate; of an LSTM the variational one of input, hidden layers and output where theirs is not given.
     pub dropout: Option<f32>,
+    /// Chance that a merge of the tokens read is undone, at first; it falls linearly to nothing.
+    pub bpe_dropout: Option<f32>,
     /// Variational dropout of an LSTM's embedding.
     pub dropout_input: Option<f32>,
     /// Variational dropout between an LSTM's layers.
@@ -221,6 +223,9 @@ impl Settings {
         if self.level.is_some() && below.level.is_some() && self.level != below.level {
             below.vocab_size = None;
         }
+        if self.level.is_some_and(|level| !level.merges()) {
+            below.bpe_dropout = None;
+        }
         if self.optimizer.is_some() && below.optimizer.is_some() && self.optimizer != below.optimizer {
             (below.momentum, below.muon_lr, below.muon_iterations) = (None, None, None);
         }
@@ -241,7 +246,7 @@ impl Settings {
         over!(field keep_wrapping word_format model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
             layers heads width embed tied mogrifier mogrifier_rank forget_bias order dropout
-            dropout_input dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
+            bpe_dropout dropout_input dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
             muon_iterations spelling average calibrate schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
     }
 
@@ -372,6 +377,9 @@ impl Settings {
         if self.word_format.is_some_and(|format| format != WordFormat::Text) && self.level() != Level::Word {
             return Err(Error::setting("word-format", "is of the word level; add --level word"));
         }
+        if self.bpe_dropout.is_some_and(|rate| rate > 0.0) && !self.level().merges() {
+            return Err(Error::setting("bpe-dropout", "is for pieces of words; add --level bpe"));
+        }
         if let Some(bias) = self.forget_bias.filter(|bias| !bias.is_finite()) {
             return Err(Error::setting("forget-bias", format!("{bias} is not a number")));
         }
@@ -462,6 +470,7 @@ impl Settings {
             weight_decay: self.weight_decay.unwrap_or(defaults.weight_decay),
             clip: self.clip.unwrap_or(defaults.clip),
             dropout: self.dropout.unwrap_or(defaults.dropout),
+            bpe_dropout: self.bpe_dropout.unwrap_or(0.0),
             regularization: Regularization {
                 dropout_input: self.dropout_input,
                 dropout_hidden: self.dropout_hidden,

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Progress};
 use super::metrics::{Metrics, write_samples};
-use super::{Average, Averaging, Batches, Data, Event, Optimizer, Start, TrainOptions, global_norm, optimizer};
+use super::{Average, Averaging, Batches, Cutter, Data, Event, Optimizer, Start, TrainOptions, global_norm, optimizer};
 use crate::files;
 use crate::formats::peft;
 use crate::generate::{GenerateOptions, Length as TextLength, Sampling, generate};
 use crate::layers::Dropout;
 use crate::model::Trainable;
 use crate::run::{self, ModelConfig};
+use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// Steps between reports.
@@ -65,6 +66,7 @@ pub fn train(
     }
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let batches = if options.random_length { batches.with_random_lengths()? } else { batches };
+    let mut batches = if options.bpe_dropout > 0.0 { batches.with_cuts(cutter(&start.tokenizer)?) } else { batches };
     let mut optimizer = optimizer(model.params(), options, Some(&start.tokenizer));
     let mut average = match options.average {
         Averaging::Decay(decay) => Some(Average::exponential(model.params().data.to_vec(), decay)),
@@ -83,6 +85,9 @@ pub fn train(
             first_progress(options, fingerprint, data.train.len() as u64)
         }
     };
+    if !batches.go_on(progress.places.clone()) && progress.step > 0 {
+        return Err(checkpoint::unusable(out));
+    }
     let metrics = Metrics::open(out, progress.metrics)?;
     let grads = vec![0.0; model.params().data.len()];
     let trainer = Trainer {
@@ -101,6 +106,12 @@ pub fn train(
         progress,
     };
     trainer.run(stop)
+}
+
+/// What cuts a tokenizer's tokens.
+fn cutter(tokenizer: &Tokenizer) -> Result<Cutter> {
+    Cutter::new(tokenizer)
+        .ok_or_else(|| Error::setting("bpe-dropout", "is for tokens that were merged from others; leave it out"))
 }
 
 /// What must be equal for a run to be resumed: shape, settings and texts, as readable JSON.
@@ -173,6 +184,7 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
         laid: (0, 0.0, 0.0),
         validated: None,
         validations: Default::default(),
+        places: Vec::new(),
         averaged: None,
         elapsed: 0.0,
         validating: 0.0,
@@ -288,6 +300,7 @@ impl Trainer<'_> {
     fn checkpoint(&mut self) -> Result<()> {
         self.progress.elapsed = self.elapsed();
         self.progress.metrics = self.metrics.length();
+        self.progress.places = self.batches.places().to_vec();
         self.progress.averaged = self.average.as_ref().map(Average::steps);
         checkpoint::save(&self.out, &*self.model, &*self.optimizer, self.average.as_ref(), &self.progress)
     }
@@ -309,13 +322,15 @@ impl Trainer<'_> {
     fn step(&mut self) -> Result<()> {
         let (options, step) = (self.options, self.progress.step);
         let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        // Fewer and fewer, so that the model ends with the text as it is.
+        let cut = f64::from(options.bpe_dropout) * (1.0 - self.done());
         let mut loss = 0.0;
         for part in 0..options.accumulate as u64 {
             let batch = step * options.accumulate as u64 + part;
             for stream in (0..options.batch).filter(|&b| self.batches.begins(batch, b)) {
                 self.model.reset_stream(stream);
             }
-            self.batches.get(batch, &mut inputs, &mut targets);
+            self.batches.get(batch, cut, &mut inputs, &mut targets);
             let dropout = Dropout::new(options.dropout, options.seed, batch);
             loss += self.model.train_step(&inputs, &targets, options.batch, &mut self.grads, part == 0, dropout);
         }
@@ -337,13 +352,17 @@ impl Trainer<'_> {
         if self.progress.step.is_multiple_of(REPORT) { self.report(lr, norm) } else { Ok(()) }
     }
 
+    /// The part of the training that is done, 0 to 1; 0 while a budget's speed is being measured.
+    fn done(&self) -> f64 {
+        self.progress.total.map_or(0.0, |total| self.progress.step as f64 / total.max(1) as f64)
+    }
+
     fn learning_rate(&self) -> f32 {
         let (step, options) = (self.progress.step, self.options);
-        let done = self.progress.total.map_or(0.0, |total| step as f64 / total.max(1) as f64);
         // A short run warms up over its first tenth.
         let warmup = options.warmup.min(self.progress.total.unwrap_or(u64::MAX) / 10).max(1);
         let warm = ((step + 1) as f64 / warmup as f64).min(1.0);
-        (f64::from(options.lr) * warm * options.schedule.factor(done) * self.share()) as f32
+        (f64::from(options.lr) * warm * options.schedule.factor(self.done()) * self.share()) as f32
     }
 
     /// The length of the step's windows as a part of the context: 1 unless lengths are random.

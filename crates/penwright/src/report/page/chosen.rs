@@ -151,6 +151,7 @@ fn regularization(report: &Report) -> Rows {
         ("… of the output", number(settings.dropout_output)),
         ("… of whole tokens", number(settings.dropout_embed)),
         ("… of recurrent weights", number(settings.weight_drop)),
+        ("Merges undone, at first", number(settings.bpe_dropout)),
         ("Activations held down (AR)", number(settings.ar)),
         ("Their changes (TAR)", number(settings.tar)),
         ("Weight decay", number(settings.weight_decay)),
