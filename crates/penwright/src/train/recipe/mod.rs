@@ -166,8 +166,9 @@ mod tests {
         for kind in [ModelKind::Gpt2, ModelKind::Lstm] {
             for level in [Level::Char, Level::Word, Level::Bpe] {
                 for optimizer in [OptimizerKind::AdamW, OptimizerKind::Muon, OptimizerKind::Sgd] {
-                    for chars in [20_000, 600_000, 100_000_000] {
-                        let given = Settings { level: Some(level), optimizer: Some(optimizer), ..budget(kind, 60) };
+                    for (chars, time) in [(20_000, 60), (260_000, 25), (300_000, 140), (600_000, 60), (100_000_000, 60)]
+                    {
+                        let given = Settings { level: Some(level), optimizer: Some(optimizer), ..budget(kind, time) };
                         // A rule that says nothing chooses nothing.
                         let Some(Recipe { settings: chosen, .. }) = at(&given, chars, 4e11) else { continue };
                         assert_eq!((chosen.level, chosen.optimizer), (given.level, given.optimizer));
