@@ -71,7 +71,8 @@ impl<'a> Batches<'a> {
 
     /// Goes on from there, if they are places of such batches.
     pub(super) fn go_on(&mut self, places: Vec<Place>) -> bool {
-        let fits = places.len() == self.places.len() && places.iter().all(|place| place.is_within(self.stream()));
+        let is_place = |place: &Place| self.cutter.as_ref().is_some_and(|cutter| place.is_of(cutter, self.stream()));
+        let fits = places.len() == self.places.len() && places.iter().all(is_place);
         if fits {
             self.places = places;
         }

@@ -89,9 +89,10 @@ impl Place {
         Place { read, ..Place::default() }
     }
 
-    /// Whether it is one of a stream of so many tokens.
-    pub(super) fn is_within(&self, stream: usize) -> bool {
-        self.read <= stream
+    /// Whether it is one of a stream of so many of the cutter's tokens.
+    pub(super) fn is_of(&self, cutter: &Cutter, stream: usize) -> bool {
+        let known = |&token: &u32| (token as usize) < cutter.halves.len();
+        self.read <= stream && self.last.iter().chain(&self.ahead).all(known)
     }
 
     /// Whether the stream begins anew with the next window: at first, and where what is left of it may be too short.
@@ -196,7 +197,13 @@ mod tests {
         (0..23).for_each(|step| stopped.get(step, 0.2, &mut x, &mut y));
         let places = stopped.places().to_vec();
         let mut resumed = batches(ModelKind::Lstm, &tokens, &tokenizer);
-        assert!(!resumed.go_on(vec![]) && !resumed.go_on(vec![Place::beginning(tokens.len()); 3]));
+        let nowhere = [
+            Place::beginning(tokens.len()),
+            Place { last: Some(290), ..Place::default() },
+            Place { ahead: vec![u32::MAX], ..Place::default() },
+        ];
+        assert!(!resumed.go_on(vec![]));
+        nowhere.into_iter().for_each(|place| assert!(!resumed.go_on(vec![Place::default(), place, Place::default()])));
         assert!(resumed.go_on(places));
         for step in 23..60 {
             resumed.get(step, 0.2, &mut x, &mut y);
