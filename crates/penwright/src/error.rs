@@ -91,6 +91,14 @@ impl Error {
     pub fn setting(name: &'static str, problem: impl Into<String>) -> Error {
         Error::Setting { name, problem: problem.into() }
     }
+
+    /// An [`Error::Setting`] unless a value is at least 0 and below 1.
+    pub(crate) fn check_rate(name: &'static str, value: f32) -> Result<()> {
+        if (0.0..1.0).contains(&value) {
+            return Ok(());
+        }
+        Err(Error::setting(name, format!("{value} is not at least 0 and below 1")))
+    }
 }
 
 fn remedy(source: &io::Error) -> &'static str {

@@ -105,21 +105,25 @@ fn non_monotone(options: TrainOptions) -> TrainOptions {
     }
 }
 
-/// The text by characters, or by pieces of words where they are cut.
-fn encoded(options: &TrainOptions) -> (Tokenizer, Data) {
+/// Of characters, or of pieces of words where they are cut.
+fn tokenizer(options: &TrainOptions) -> Tokenizer {
+    let text = text();
+    let (level, size) = if options.bpe_dropout > 0.0 { (Level::Bpe, Some(PIECES)) } else { (Level::Char, None) };
+    Tokenizer::train(level, &[&text[..text.len() * 9 / 10]], size).unwrap()
+}
+
+fn encoded(tokenizer: &Tokenizer) -> Data {
     let text = text();
     let (head, tail) = text.split_at(text.len() * 9 / 10);
-    let (level, size) = if options.bpe_dropout > 0.0 { (Level::Bpe, Some(PIECES)) } else { (Level::Char, None) };
-    let tokenizer = Tokenizer::train(level, &[head], size).unwrap();
-    let data = Data::encode(&tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap();
-    (tokenizer, data)
+    Data::encode(tokenizer, &[head], &[tail], &mut |_, _| {}).unwrap()
 }
 
 fn weights(config: &ModelConfig, options: &TrainOptions, threads: usize, out: &Path) -> (Vec<u8>, Vec<f64>) {
-    let (tokenizer, data) = encoded(options);
+    let tokenizer = tokenizer(options);
     let mut losses = Vec::new();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
+        let data = encoded(&tokenizer);
         train(
             &Start::scratch(config.clone(), tokenizer.clone()),
             &data,
@@ -184,7 +188,8 @@ fn damaged_runs_are_refused_in_words() {
 
 /// Trains in pieces: stopped after each ten steps and resumed, until it is done.
 fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize {
-    let (tokenizer, data) = encoded(options);
+    let tokenizer = tokenizer(options);
+    let data = encoded(&tokenizer);
     for pieces in 1.. {
         let stop = AtomicBool::new(false);
         let outcome =
@@ -204,7 +209,8 @@ fn in_pieces(config: &ModelConfig, options: &TrainOptions, out: &Path) -> usize 
 
 /// Goes on in a directory to the end.
 fn resume(config: &ModelConfig, options: &TrainOptions, out: &Path) -> penwright::Result<Outcome> {
-    let (tokenizer, data) = encoded(options);
+    let tokenizer = tokenizer(options);
+    let data = encoded(&tokenizer);
     let start = Start::scratch(config.clone(), tokenizer.clone());
     train(&start, &data, options, out, &AtomicBool::new(false), &mut |_| {})
 }
@@ -280,7 +286,7 @@ fn resumed_runs_are_the_same_to_the_bit() {
         assert_eq!(val_losses(&read_metrics(&out).unwrap()), losses);
         let other = TrainOptions { lr: 1e-3, ..options.clone() };
         let text = text();
-        let (tokenizer, _) = encoded(&options);
+        let tokenizer = tokenizer(&options);
         let data = Data::encode(&tokenizer, &[&text], &[&text], &mut |_, _| {}).unwrap();
         let error = train(
             &Start::scratch(config.clone(), tokenizer.clone()),

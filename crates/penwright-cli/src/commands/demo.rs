@@ -93,9 +93,8 @@ fn show(cli: &Cli, args: &Demo, comparison: &Comparison, report: &Path) -> Resul
     }
     writeln!(out, "\n{}", comparison.table())?;
     writeln!(out, "Open {} to see it all; the runs are beside it. Now your own book:\n", name(report))?;
-    let trained = comparison.models.iter().filter(|entry| entry.model != ModelKind::Ngram);
-    let best = trained.min_by(|a, b| a.bits_per_char.total_cmp(&b.bits_per_char));
-    let best = best.map_or(ModelKind::Lstm, |entry| entry.model).to_string();
+    let mut ranked = comparison.ranking().into_iter().map(|place| comparison.models[place].model);
+    let best = ranked.find(|&kind| kind != ModelKind::Ngram).unwrap_or(ModelKind::Lstm).to_string();
     writeln!(out, "    penwright generate {} --prompt \"The door\"", name(&args.out.join(&best)))?;
     writeln!(out, "    penwright train book.txt --model {best} --budget 10m --out runs/book")?;
     Ok(())

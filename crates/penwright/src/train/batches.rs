@@ -5,6 +5,7 @@ use super::cutting::{Cutter, Draws, Place};
 use super::lengths::RandomLengths;
 use crate::layers::random;
 use crate::model::ModelKind;
+use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// Cuts the training tokens into batches.
@@ -56,12 +57,17 @@ impl<'a> Batches<'a> {
 
     /// The same with tokens that are cut at the rate that [`get`](Self::get) is told. An LSTM's steps must be asked for in their
     /// order then. Where a stream's next window might reach over its end, the stream begins anew.
-    #[must_use]
-    pub fn with_cuts(self, cutter: Cutter) -> Self {
+    ///
+    /// # Errors
+    /// When the tokenizer merges nothing.
+    pub fn with_cuts(self, tokenizer: &Tokenizer) -> Result<Self> {
+        let Some(cutter) = Cutter::new(tokenizer) else {
+            return Err(Error::setting("bpe-dropout", "is for tokens that were merged from others; leave it out"));
+        };
         let streams = if self.kind == ModelKind::Lstm { self.batch } else { 0 };
         // Spread over a pass, as uncut.
         let places = (0..streams).map(|b| Place::beginning(b * self.stream() / self.batch)).collect();
-        Batches { cutter: Some(cutter), places, ..self }
+        Ok(Batches { cutter: Some(cutter), places, ..self })
     }
 
     /// Where the streams are, to go on from there.
@@ -129,7 +135,7 @@ impl<'a> Batches<'a> {
 
     /// Inputs and targets of a step, each `[batch · length]`. An LSTM reads `batch` parallel streams on and on, each
     /// begun by the end-of-text token wherever in the text it begins; a GPT-2 reads windows spread over the text. `cut` is the
-    /// chance that a token is cut, where there is a [`Cutter`].
+    /// chance that a token is cut, where any are ([`with_cuts`](Self::with_cuts)).
     pub fn get(&mut self, step: u64, cut: f64, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) {
         inputs.clear();
         targets.clear();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Batches;
 use super::cutting::Place;
 use super::optimizer::{Average, Optimizer, Validations};
 use crate::files::{create_dir, read_floats, write_floats};
@@ -112,20 +113,21 @@ pub(super) fn read(run: &Path) -> Result<Option<Saved>> {
     Ok(Some(Saved { progress, arrays: arrays.into_iter().collect() }))
 }
 
-pub(super) fn unusable(path: &Path) -> Error {
+fn unusable(path: &Path) -> Error {
     Error::damaged(path, "is not a checkpoint of this model; train anew without --resume")
 }
 
 impl Saved {
-    /// Brings model, optimizer and average to where the checkpoint was.
+    /// Brings model, optimizer, average and batches to where the checkpoint was.
     pub(super) fn restore(
         self,
         run: &Path,
         model: &mut dyn Trainable,
         optimizer: &mut dyn Optimizer,
         average: &mut Option<Average>,
+        batches: &mut Batches<'_>,
     ) -> Result<Progress> {
-        let Saved { progress, mut arrays } = self;
+        let Saved { mut progress, mut arrays } = self;
         let mut take = |name: &str| arrays.remove(name).unwrap_or_default();
         let (weights, carried, averaged) = (take(WEIGHTS), take(CARRIED), take(AVERAGE));
         let mut fits = weights.len() == model.params().data.len() && model.set_carried(&carried);
@@ -134,6 +136,7 @@ impl Saved {
             // An average that was triggered is there only from then on.
             fits &= average.get_or_insert_with(|| Average::even(weights.clone())).restore(averaged, steps);
         }
+        fits &= batches.go_on(std::mem::take(&mut progress.places));
         if !fits {
             return Err(unusable(&path(run)));
         }

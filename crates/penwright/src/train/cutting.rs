@@ -8,7 +8,7 @@ use crate::layers::random;
 use crate::tokenizer::Tokenizer;
 
 /// Knows which two tokens each was merged from.
-pub struct Cutter {
+pub(super) struct Cutter {
     halves: Vec<Option<(u32, u32)>>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Place {
 
 impl Cutter {
     /// `None` for a tokenizer that merges nothing.
-    pub fn new(tokenizer: &Tokenizer) -> Option<Self> {
+    pub(super) fn new(tokenizer: &Tokenizer) -> Option<Self> {
         let halves = tokenizer.halves();
         halves.iter().any(Option::is_some).then_some(Cutter { halves })
     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn batches<'a>(kind: ModelKind, tokens: &'a [u32], tokenizer: &Tokenizer) -> Batches<'a> {
-        Batches::new(tokens, 3, 17, kind, 5).unwrap().with_cuts(Cutter::new(tokenizer).unwrap())
+        Batches::new(tokens, 3, 17, kind, 5).unwrap().with_cuts(tokenizer).unwrap()
     }
 
     #[test]

@@ -23,7 +23,6 @@ mod validation;
 use budget::measure;
 
 pub use batches::Batches;
-pub use cutting::Cutter;
 pub use data::Data;
 pub use event::Event;
 pub use job::{Job, Plan, Preparing};

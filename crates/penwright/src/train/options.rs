@@ -216,11 +216,8 @@ impl TrainOptions {
             }
         }
         self.check_optimizer()?;
-        for (name, value) in [("dropout", self.dropout), ("bpe-dropout", self.bpe_dropout)] {
-            if !(0.0..1.0).contains(&value) {
-                return Err(Error::setting(name, format!("{value} is not at least 0 and below 1")));
-            }
-        }
+        Error::check_rate("dropout", self.dropout)?;
+        Error::check_rate("bpe-dropout", self.bpe_dropout)?;
         self.regularization.check()?;
         if !self.weight_decay.is_finite() || self.weight_decay < 0.0 {
             return Err(Error::setting("weight-decay", format!("{} is not a number from 0 up", self.weight_decay)));
@@ -241,9 +238,7 @@ impl TrainOptions {
             if self.optimizer.default_momentum().is_none() {
                 return Err(Error::setting("momentum", format!("is not for {}; leave it out", self.optimizer)));
             }
-            if !(0.0..1.0).contains(&momentum) {
-                return Err(Error::setting("momentum", format!("{momentum} is not at least 0 and below 1")));
-            }
+            Error::check_rate("momentum", momentum)?;
         }
         for (name, given) in [("muon-lr", self.muon_lr.is_some()), ("muon-iterations", self.muon_iterations.is_some())]
         {

@@ -207,7 +207,7 @@ impl Settings {
     }
 
     /// These settings where given, else those of `below`. Of budget, steps and epochs the upper side's counts, and
-    /// of the two ways to validate; with another optimizer its own settings, with another level its own size of vocabulary; an
+    /// of the two ways to validate; with another optimizer its own settings, with another level its own size of vocabulary, and no cutting of what is not merged; an
     /// upper `dropout` replaces all that is below of an LSTM's variational dropout.
     #[must_use]
     pub fn over(self, mut below: Settings) -> Settings {

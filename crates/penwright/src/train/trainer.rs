@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Progress};
 use super::metrics::{Metrics, write_samples};
-use super::{Average, Averaging, Batches, Cutter, Data, Event, Optimizer, Start, TrainOptions, global_norm, optimizer};
+use super::{Average, Averaging, Batches, Data, Event, Optimizer, Start, TrainOptions, global_norm, optimizer};
 use crate::files;
 use crate::formats::peft;
 use crate::generate::{GenerateOptions, Length as TextLength, Sampling, generate};
 use crate::layers::Dropout;
 use crate::model::Trainable;
 use crate::run::{self, ModelConfig};
-use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// Steps between reports.
@@ -66,7 +65,7 @@ pub fn train(
     }
     let batches = Batches::new(&data.train, options.batch, options.context, model.kind(), options.seed)?;
     let batches = if options.random_length { batches.with_random_lengths()? } else { batches };
-    let mut batches = if options.bpe_dropout > 0.0 { batches.with_cuts(cutter(&start.tokenizer)?) } else { batches };
+    let mut batches = if options.bpe_dropout > 0.0 { batches.with_cuts(&start.tokenizer)? } else { batches };
     let mut optimizer = optimizer(model.params(), options, Some(&start.tokenizer));
     let mut average = match options.average {
         Averaging::Decay(decay) => Some(Average::exponential(model.params().data.to_vec(), decay)),
@@ -76,7 +75,7 @@ pub fn train(
     let saved = if options.resume { checkpoint::read(out)? } else { None };
     let progress = match saved {
         Some(saved) if saved.progress.fingerprint == fingerprint => {
-            saved.restore(out, &mut *model, &mut *optimizer, &mut average)?
+            saved.restore(out, &mut *model, &mut *optimizer, &mut average, &mut batches)?
         }
         Some(saved) => return Err(differs(out, &saved.progress.fingerprint, &fingerprint)),
         None => {
@@ -85,9 +84,6 @@ pub fn train(
             first_progress(options, fingerprint, data.train.len() as u64)
         }
     };
-    if !batches.go_on(progress.places.clone()) && progress.step > 0 {
-        return Err(checkpoint::unusable(out));
-    }
     let metrics = Metrics::open(out, progress.metrics)?;
     let grads = vec![0.0; model.params().data.len()];
     let trainer = Trainer {
@@ -106,12 +102,6 @@ pub fn train(
         progress,
     };
     trainer.run(stop)
-}
-
-/// What cuts a tokenizer's tokens.
-fn cutter(tokenizer: &Tokenizer) -> Result<Cutter> {
-    Cutter::new(tokenizer)
-        .ok_or_else(|| Error::setting("bpe-dropout", "is for tokens that were merged from others; leave it out"))
 }
 
 /// What must be equal for a run to be resumed: shape, settings and texts, as readable JSON.

@@ -50,9 +50,7 @@ impl Regularization {
             ("weight-drop", Some(self.weight_drop)),
         ];
         for (name, rate) in rates {
-            if let Some(rate) = rate.filter(|rate| !(0.0..1.0).contains(rate)) {
-                return Err(Error::setting(name, format!("{rate} is not at least 0 and below 1")));
-            }
+            rate.map_or(Ok(()), |rate| Error::check_rate(name, rate))?;
         }
         for (name, value) in [("ar", self.ar), ("tar", self.tar)] {
             if !(value >= 0.0 && value.is_finite()) {
