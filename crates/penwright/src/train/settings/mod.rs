@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::defaults::{self, TUNING_EVALS};
+use super::defaults::TUNING_EVALS;
 use super::{Averaging, Length, OptimizerKind, Schedule, TrainOptions};
 use crate::corpus::{self, ReadOptions, WordFormat};
 use crate::files::write;
@@ -14,6 +14,11 @@ use crate::model::{self, Gpt2Config, LoraConfig, LstmConfig, ModelKind, NgramCon
 use crate::run::ModelConfig;
 use crate::tokenizer::Level;
 use crate::{Error, Result};
+
+mod check;
+mod merged;
+#[cfg(test)]
+mod tests;
 
 /// The name of the settings in a run directory.
 pub const SETTINGS: &str = "penwright.toml";
@@ -206,69 +211,6 @@ impl Settings {
         write(&path, format!("# How this run was trained; `penwright train --config` takes it.\n{text}").as_bytes())
     }
 
-    /// These settings where given, else those of `below`. Of budget, steps and epochs the upper side's counts, and
-    /// of the two ways to validate; with another optimizer its own settings, with another level its own size of vocabulary, and no cutting of what is not merged; an
-    /// upper `dropout` replaces all that is below of an LSTM's variational dropout.
-    #[must_use]
-    pub fn over(self, mut below: Settings) -> Settings {
-        if self.budget.is_some() || self.steps.is_some() || self.epochs.is_some() {
-            (below.budget, below.steps, below.epochs) = (None, None, None);
-        }
-        if self.dropout.is_some() {
-            (below.dropout_input, below.dropout_hidden, below.dropout_output) = (None, None, None);
-        }
-        if self.val.is_some() || self.val_fraction.is_some() {
-            (below.val, below.val_fraction) = (None, None);
-        }
-        if self.level.is_some() && below.level.is_some() && self.level != below.level {
-            below.vocab_size = None;
-        }
-        if self.level.is_some_and(|level| !level.merges()) {
-            below.bpe_dropout = None;
-        }
-        if self.optimizer.is_some() && below.optimizer.is_some() && self.optimizer != below.optimizer {
-            (below.momentum, below.muon_lr, below.muon_iterations) = (None, None, None);
-        }
-        if self.optimizer == Some(OptimizerKind::Sgd) {
-            below.spelling = None;
-        }
-        if self.tied == Some(true) {
-            below.calibrate = None;
-        }
-        macro_rules! over {
-            ($($field:ident)*) => {
-                Settings {
-                    text: if self.text.is_empty() { below.text } else { self.text },
-                    $($field: self.$field.or(below.$field),)*
-                }
-            };
-        }
-        over!(field keep_wrapping word_format model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
-            checkpoint_activations budget steps epochs val val_fraction batch context accumulate
-            layers heads width embed tied mogrifier mogrifier_rank forget_bias order dropout
-            bpe_dropout dropout_input dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
-            muon_iterations spelling average calibrate schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
-    }
-
-    /// Sets one value by its name, as `--set KEY=VALUE` does.
-    ///
-    /// # Errors
-    /// When there is no such setting or the value is not of its kind.
-    pub fn set(self, assignment: &str) -> Result<Self> {
-        let wrong = |problem: String| Error::setting("set", problem);
-        let (key, value) = assignment
-            .split_once('=')
-            .ok_or_else(|| wrong(format!("`{assignment}` is not KEY=VALUE; write it like --set lr=0.001")))?;
-        let (key, value) = (key.trim(), value.trim());
-        let parse = |text: String| toml::from_str::<Settings>(&text);
-        // A number or a truth value as it is; all else is text, or a list of such.
-        let list: Vec<&str> = value.split(',').map(str::trim).collect();
-        let parsed = parse(format!("{key} = {value}"))
-            .or_else(|e| parse(format!("{key} = {}", toml::Value::from(value))).map_err(|_| e))
-            .or_else(|e| parse(format!("{key} = {}", toml::Value::from(list))).map_err(|_| e));
-        parsed.map(|upper| upper.over(self)).map_err(|e| wrong(format!("`{assignment}`: {}", one_line(&e))))
-    }
-
     /// The family of the model.
     pub fn kind(&self) -> ModelKind {
         self.model.unwrap_or(ModelKind::Gpt2)
@@ -295,47 +237,6 @@ impl Settings {
         self.val_fraction.unwrap_or(0.1)
     }
 
-    /// Every setting of the family given its default, as it is used and recorded.
-    #[must_use]
-    pub fn filled(self) -> Settings {
-        let (kind, level) = (self.kind(), self.level());
-        let optimizer = self.optimizer.unwrap_or_default();
-        self.over_defaults(kind, level, defaults::of(kind, level, optimizer))
-    }
-
-    /// The same for training on a model that is there: its shape counts, and no setting may contradict it.
-    ///
-    /// # Errors
-    /// When a setting asks for another shape than the base has.
-    pub fn filled_for(self, base: &ModelConfig, level: Level) -> Result<Settings> {
-        let shape = defaults::shape_of(base, level);
-        macro_rules! agree {
-            ($($field:ident $flag:literal)*) => {
-                $(if let (Some(asked), has) = (&self.$field, &shape.$field) && has.as_ref() != Some(asked) {
-                    let has = has.as_ref().map_or("none".into(), |has| format!("{has:?}").to_lowercase());
-                    return Err(Error::setting($flag, format!("the base that --from names has {has}; leave the flag out")));
-                })*
-            };
-        }
-        agree!(model "model" level "level" layers "layers" heads "heads" width "width" embed "embed" tied "tied"
-            order "order" mogrifier "mogrifier" mogrifier_rank "mogrifier-rank"
-            forget_bias "forget-bias");
-        if self.vocab_size.is_some() {
-            let problem = "the base that --from names has its own vocabulary; leave the flag out";
-            return Err(Error::setting("vocab-size", problem));
-        }
-        let kind = shape.kind();
-        let optimizer = self.optimizer.unwrap_or_default();
-        let defaults = shape.over(defaults::tuning(base, self.lora.is_some(), optimizer));
-        Ok(self.over_defaults(kind, level, defaults))
-    }
-
-    fn over_defaults(self, kind: ModelKind, level: Level, defaults: Settings) -> Settings {
-        let (model, level) = (Some(kind), Some(level));
-        let held_out = if self.val.is_some() { None } else { Some(self.val_fraction()) };
-        Settings { model, level, val_fraction: held_out, ..self.over(defaults) }
-    }
-
     /// What adapters are asked for.
     pub(crate) fn lora_config(&self) -> Option<LoraConfig> {
         let rank = self.lora?;
@@ -345,78 +246,6 @@ impl Settings {
             targets: self.lora_targets.clone().unwrap_or(LoraConfig::TARGETS.map(String::from).to_vec()),
             rank_stabilized: false,
         })
-    }
-
-    /// # Errors
-    /// When what only an LSTM has is asked of another model.
-    fn check_lstm(&self) -> Result<()> {
-        let given = [
-            ("dropout-input", self.dropout_input.is_some()),
-            ("dropout-hidden", self.dropout_hidden.is_some()),
-            ("dropout-output", self.dropout_output.is_some()),
-            ("dropout-embed", self.dropout_embed.is_some()),
-            ("weight-drop", self.weight_drop.is_some()),
-            ("ar", self.ar.is_some()),
-            ("mogrifier", self.mogrifier.is_some()),
-            ("mogrifier-rank", self.mogrifier_rank.is_some()),
-            ("forget-bias", self.forget_bias.is_some()),
-            ("tar", self.tar.is_some()),
-            ("random-length", self.random_length == Some(true)),
-        ];
-        match given.into_iter().find(|(_, given)| *given && self.kind() != ModelKind::Lstm) {
-            Some((flag, _)) => {
-                Err(Error::setting(flag, format!("is for an LSTM, not for {}; leave it out", self.kind())))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// What can be known to be wrong before any text is read. Of filled settings.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.check_lstm()?;
-        if self.word_format.is_some_and(|format| format != WordFormat::Text) && self.level() != Level::Word {
-            return Err(Error::setting("word-format", "is of the word level; add --level word"));
-        }
-        if self.bpe_dropout.is_some_and(|rate| rate > 0.0) && !self.level().merges() {
-            return Err(Error::setting("bpe-dropout", "is for pieces of words; add --level bpe"));
-        }
-        if let Some(bias) = self.forget_bias.filter(|bias| !bias.is_finite()) {
-            return Err(Error::setting("forget-bias", format!("{bias} is not a number")));
-        }
-        if self.calibrate == Some(true) && (self.lora.is_some() || self.tied == Some(true)) {
-            return Err(super::options::cannot_calibrate());
-        }
-        if self.lora.is_none() {
-            let given = [("lora-alpha", self.lora_alpha.is_some()), ("lora-targets", self.lora_targets.is_some())];
-            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
-                return Err(Error::setting(flag, "needs --lora RANK"));
-            }
-        }
-        if self.lora.is_some() && self.optimizer == Some(OptimizerKind::Muon) {
-            let problem = "muon moves hidden matrices, of which adapters have none; use adamw or sgd";
-            return Err(Error::setting("optimizer", problem));
-        }
-        if self.from.is_some() && self.optimizer == Some(OptimizerKind::Sgd) && self.lr.is_none() {
-            let problem = "has no default for sgd on a model that is there; give one, such as 0.1";
-            return Err(Error::setting("lr", problem));
-        }
-        if self.from.is_some() {
-            return self.train_options().check();
-        }
-        let tuning = [
-            ("lora", self.lora.is_some()),
-            ("freeze-layers", self.freeze_layers.is_some()),
-            ("freeze-embeddings", self.freeze_embeddings.is_some()),
-        ];
-        if let Some((flag, _)) = tuning.into_iter().find(|(_, given)| *given) {
-            return Err(Error::setting(flag, "needs a model that is there; name one with --from"));
-        }
-        match self.model_config(1) {
-            ModelConfig::Ngram(shape) => return shape.check(),
-            ModelConfig::Lstm(shape) => shape.check()?,
-            ModelConfig::Gpt2(shape) => shape.check()?,
-        }
-        self.train_options().check()
     }
 
     /// The model's shape for a vocabulary. Of filled settings.
@@ -498,6 +327,3 @@ impl Settings {
 fn one_line(error: &toml::de::Error) -> String {
     error.message().lines().next().unwrap_or_default().to_string()
 }
-
-#[cfg(test)]
-mod tests;
