@@ -50,7 +50,9 @@ impl Regularization {
             ("weight-drop", Some(self.weight_drop)),
         ];
         for (name, rate) in rates {
-            rate.map_or(Ok(()), |rate| Error::check_rate(name, rate))?;
+            if let Some(rate) = rate {
+                Error::check_rate(name, rate)?;
+            }
         }
         for (name, value) in [("ar", self.ar), ("tar", self.tar)] {
             if !(value >= 0.0 && value.is_finite()) {

@@ -26,12 +26,10 @@ impl Settings {
             ("tar", self.tar.is_some()),
             ("random-length", self.random_length == Some(true)),
         ];
-        match given.into_iter().find(|(_, given)| *given && self.kind() != ModelKind::Lstm) {
-            Some((flag, _)) => {
-                Err(Error::setting(flag, format!("is for an LSTM, not for {}; leave it out", self.kind())))
-            }
-            None => Ok(()),
+        if self.kind() == ModelKind::Lstm {
+            return Ok(());
         }
+        refuse(&given, &format!("is for an LSTM, not for {}; leave it out", self.kind()))
     }
 
     /// What can be known to be wrong before any text is read. Of filled settings.
@@ -51,9 +49,7 @@ impl Settings {
         }
         if self.lora.is_none() {
             let given = [("lora-alpha", self.lora_alpha.is_some()), ("lora-targets", self.lora_targets.is_some())];
-            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
-                return Err(Error::setting(flag, "needs --lora RANK"));
-            }
+            refuse(&given, "needs --lora RANK")?;
         }
         if self.lora.is_some() && self.optimizer == Some(OptimizerKind::Muon) {
             let problem = "muon moves hidden matrices, of which adapters have none; use adamw or sgd";
@@ -71,9 +67,7 @@ impl Settings {
             ("freeze-layers", self.freeze_layers.is_some()),
             ("freeze-embeddings", self.freeze_embeddings.is_some()),
         ];
-        if let Some((flag, _)) = tuning.into_iter().find(|(_, given)| *given) {
-            return Err(Error::setting(flag, "needs a model that is there; name one with --from"));
-        }
+        refuse(&tuning, "needs a model that is there; name one with --from")?;
         match self.model_config(1) {
             ModelConfig::Ngram(shape) => return shape.check(),
             ModelConfig::Lstm(shape) => shape.check()?,
@@ -81,4 +75,11 @@ impl Settings {
         }
         self.train_options().check()
     }
+}
+
+/// # Errors
+/// With the first flag that is given.
+fn refuse(flags: &[(&'static str, bool)], problem: &str) -> Result<()> {
+    let given = flags.iter().find(|(_, given)| *given);
+    given.map_or(Ok(()), |(flag, _)| Err(Error::setting(flag, problem)))
 }
