@@ -138,7 +138,7 @@ pub(crate) struct Train {
     /// Run directory to write [default: runs/latest]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Time to train, such as 90s, 10m or 1h30m; what is not given is then chosen by the text's size and the machine's speed
+    /// Time to train, reading the text included, such as 90s, 10m or 1h30m; what is not given is then chosen by the text's size and the machine's speed
     #[arg(long, value_name = "DURATION", value_parser = penwright::duration::parse, conflicts_with_all = ["steps", "epochs"])]
     pub(crate) budget: Option<Duration>,
     /// Optimizer steps to train [default: 2000]

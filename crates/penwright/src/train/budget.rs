@@ -22,6 +22,31 @@ const PROBED: f64 = 0.02;
 /// so many, an excerpt of it is validated on.
 const VALIDATING: f64 = 0.1;
 const VALIDATIONS: u64 = 4;
+/// The part of a budget that is trained in at least, however long it took to make ready.
+const TRAINED: f64 = 0.25;
+/// The part of a budget that making ready may take without being spoken of.
+const UNSAID: f64 = 0.05;
+
+/// Seconds of the budget, if there is one, that are over when training begins.
+pub(super) fn spent(options: &TrainOptions) -> f64 {
+    match options.length {
+        Length::Budget(budget) => options.spent.min(budget.mul_f64(1.0 - TRAINED)).as_secs_f64(),
+        Length::Steps(_) | Length::Epochs(_) => 0.0,
+    }
+}
+
+/// A sentence on what making ready took of a budget, where that is much.
+pub(super) fn said(budget: Duration, spent: Duration) -> Option<String> {
+    if spent <= budget.mul_f64(UNSAID) {
+        return None;
+    }
+    let whole = crate::duration::format(budget);
+    let left = match spent > budget.mul_f64(1.0 - TRAINED) {
+        true => format!("; training takes {:.1} s all the same", TRAINED * budget.as_secs_f64()),
+        false => String::new(),
+    };
+    Some(format!("reading and encoding the text took {:.1} s of the {whole}{left}", spent.as_secs_f64()))
+}
 
 /// The time of an optimizer step, the lowest of a few that change nothing.
 ///
@@ -76,7 +101,7 @@ impl Trainer<'_> {
         let Length::Budget(budget) = self.options.length else { return Ok(()) };
         let (budget, elapsed) = (budget.as_secs_f64(), self.elapsed());
         if self.progress.total.is_none() {
-            let measured = self.progress.step >= PROBE.1 && elapsed >= PROBE.0 * budget;
+            let measured = self.progress.step >= PROBE.1 && elapsed - self.progress.laid.1 >= PROBE.0 * budget;
             if measured || elapsed >= budget { self.lay_first(budget) } else { Ok(()) }
         } else if elapsed >= budget {
             self.progress.total = Some(self.progress.step);
@@ -154,5 +179,23 @@ impl Trainer<'_> {
         let (step, elapsed, validating) = if since >= PROBE.1 { (step, elapsed, validating) } else { (0, 0.0, 0.0) };
         let spent = self.elapsed() - elapsed - (self.progress.validating - validating);
         (spent / (self.progress.step - step).max(1) as f64).max(1e-9)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn making_ready_counts_but_leaves_time_to_train() {
+        let (second, budget) = (Duration::from_secs(1), Duration::from_secs(20));
+        let of = |length, spent| super::spent(&TrainOptions { length, spent, ..TrainOptions::default() });
+        assert_eq!(of(Length::Budget(budget), 3 * second), 3.0);
+        assert_eq!(of(Length::Budget(budget), 300 * second), 15.0);
+        assert_eq!(of(Length::Steps(20), 3 * second), 0.0);
+        assert_eq!(said(budget, second), None);
+        assert_eq!(said(budget, 3 * second).unwrap(), "reading and encoding the text took 3.0 s of the 20s");
+        let late = said(budget, 300 * second).unwrap();
+        assert!(late.ends_with("took 300.0 s of the 20s; training takes 5.0 s all the same"), "{late}");
     }
 }

@@ -60,7 +60,7 @@ pub(super) struct Progress {
     /// Weights that are averaged already, where they are.
     #[serde(default)]
     pub(super) averaged: Option<u64>,
-    /// Seconds of training, of which `validating` were not spent on steps.
+    /// Seconds of training, in a budget those of making ready too, of which `validating` were not spent on steps.
     pub(super) elapsed: f64,
     pub(super) validating: f64,
     /// Sum and number of the losses not reported yet.

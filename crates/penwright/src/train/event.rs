@@ -41,7 +41,7 @@ pub enum Event {
         tokens: u64,
         /// Passes over the training text so far.
         epoch: f64,
-        /// Seconds since the start.
+        /// Seconds since training began; of a run with a budget since its making ready did.
         elapsed_s: f64,
         /// Mean loss of the steps since the last report, nats a token.
         train_loss: f64,

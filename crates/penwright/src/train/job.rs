@@ -2,8 +2,11 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
-use super::{Data, Event, Length, Outcome, Settings, Start, TrainOptions, checkpoint, measure, ngram, recipe, train};
+use super::{
+    Data, Event, Length, Outcome, Settings, Start, TrainOptions, budget, checkpoint, measure, ngram, recipe, train,
+};
 use crate::Result;
 use crate::corpus::{self, Corpus, ReadOptions, WordFormat};
 use crate::files::create_dir;
@@ -59,6 +62,7 @@ pub struct Job {
     corpus: Corpus,
     start: Start,
     data: Data,
+    spent: Duration,
 }
 
 impl Job {
@@ -85,6 +89,7 @@ impl Job {
             })?),
             None => None,
         };
+        let began = Instant::now();
         fill(settings.clone(), base.as_ref())?;
         let options = settings.read_options();
         let mut reading = |p: &corpus::Progress| {
@@ -97,7 +102,7 @@ impl Job {
         // A copy of the validation text among the others would be seen in training.
         let except = held_out.as_ref().map(Corpus::hashes).unwrap_or_default();
         let corpus = corpus::read(&settings.text, &ReadOptions { except, ..options }, &mut reading)?;
-        Job::new((settings, choose), base, corpus, held_out.as_ref(), progress)
+        Job::new((settings, choose, began), base, corpus, held_out.as_ref(), progress)
     }
 
     /// The same with texts that are there already; for a new model.
@@ -110,12 +115,13 @@ impl Job {
         held_out: Option<&Corpus>,
         progress: &mut dyn FnMut(Preparing),
     ) -> Result<Job> {
+        let began = Instant::now();
         fill(settings.clone(), None)?;
-        Job::new((settings, true), None, corpus, held_out, progress)
+        Job::new((settings, true, began), None, corpus, held_out, progress)
     }
 
     fn new(
-        (settings, choose): (Settings, bool),
+        (settings, choose, began): (Settings, bool, Instant),
         base: Option<Start>,
         corpus: Corpus,
         held_out: Option<&Corpus>,
@@ -127,7 +133,7 @@ impl Job {
         };
         let mut measuring = || progress(Preparing { stage: "measuring the machine", done: 0, total: 0 });
         let recipe = if choose { recipe::choose(&settings, &train, &mut measuring)? } else { None };
-        let (settings, reasons) = match recipe {
+        let (settings, mut reasons) = match recipe {
             Some(recipe) => (recipe.settings, recipe.reasons),
             None => (settings, Vec::new()),
         };
@@ -149,7 +155,10 @@ impl Job {
         let data = Data::encode(&start.tokenizer, &train, &val, &mut |done, total| {
             progress(Preparing { stage: "encoding", done, total });
         })?;
-        Ok(Job { settings, reasons, corpus, start, data })
+        let spent = began.elapsed();
+        let budget = settings.budget.filter(|_| choose && settings.kind() != ModelKind::Ngram);
+        reasons.extend(budget.and_then(|budget| budget::said(budget, spent)));
+        Ok(Job { settings, reasons, corpus, start, data, spent })
     }
 
     /// The settings with every default filled in.
@@ -177,7 +186,7 @@ impl Job {
     /// # Errors
     /// When the shape is impossible or memory is short.
     pub fn plan(&self) -> Result<Plan> {
-        let options = self.settings.train_options();
+        let options = self.options(false);
         let mut plan = Plan {
             model: self.settings.kind(),
             params: self.start.num_params(),
@@ -195,7 +204,9 @@ impl Job {
         if plan.model != ModelKind::Ngram {
             let step = measure(&self.start, &self.data, &options)?;
             let steps = match options.length {
-                Length::Budget(budget) => (budget.as_secs_f64() / step.as_secs_f64().max(1e-9)) as u64,
+                Length::Budget(budget) => {
+                    ((budget.as_secs_f64() - budget::spent(&options)) / step.as_secs_f64().max(1e-9)) as u64
+                }
                 length => length.steps(plan.train_tokens, &options).unwrap_or_default(),
             };
             plan.step_seconds = Some(step.as_secs_f64());
@@ -223,11 +234,12 @@ impl Job {
         }
         match &self.start.config {
             ModelConfig::Ngram(config) => ngram::train(config, &self.start.tokenizer, &self.data, out, on_event),
-            _ => {
-                let options = TrainOptions { resume, reasons: self.reasons.clone(), ..self.settings.train_options() };
-                train(&self.start, &self.data, &options, out, stop, on_event)
-            }
+            _ => train(&self.start, &self.data, &self.options(resume), out, stop, on_event),
         }
+    }
+
+    fn options(&self, resume: bool) -> TrainOptions {
+        TrainOptions { resume, spent: self.spent, reasons: self.reasons.clone(), ..self.settings.train_options() }
     }
 }
 

@@ -114,6 +114,9 @@ pub struct TrainOptions {
     /// Time between checkpoints for [`resume`](Self::resume); it changes no result.
     #[serde(skip, default = "checkpoint_every")]
     pub checkpoint_every: Duration,
+    /// What of a budget is spent before training begins, on reading texts and making ready; of other lengths it says nothing.
+    #[serde(skip)]
+    pub spent: Duration,
     /// Why the settings are what they are, for the record.
     #[serde(skip)]
     pub reasons: Vec<String>,
@@ -168,6 +171,7 @@ impl Default for TrainOptions {
             precision: Precision::F32,
             checkpoint_activations: false,
             checkpoint_every: checkpoint_every(),
+            spent: Duration::ZERO,
             reasons: Vec::new(),
             resume: false,
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::budget;
 use super::checkpoint::{self, Progress};
 use super::metrics::{Metrics, write_samples};
 use super::{Average, Averaging, Batches, Data, Event, Optimizer, Start, TrainOptions, global_norm, optimizer};
@@ -161,6 +162,7 @@ pub(super) fn forget(out: &Path) -> Result<()> {
 fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64) -> Progress {
     let total = options.length.steps(train_tokens, options);
     let eval_every = options.eval_every.unwrap_or(total.map_or(u64::MAX, |t| t.div_ceil(options.evals).max(1)));
+    let spent = budget::spent(options);
     Progress {
         fingerprint,
         total,
@@ -171,13 +173,13 @@ fn first_progress(options: &TrainOptions, fingerprint: String, train_tokens: u64
         since_best: 0,
         validation: 0.0,
         excerpt: None,
-        laid: (0, 0.0, 0.0),
+        laid: (0, spent, spent),
         validated: None,
         validations: Default::default(),
         places: Vec::new(),
         averaged: None,
-        elapsed: 0.0,
-        validating: 0.0,
+        elapsed: spent,
+        validating: spent,
         losses: (0.0, 0),
         metrics: 0,
         finished: None,

@@ -317,6 +317,7 @@ impl Settings {
             precision: self.precision.unwrap_or_default().choose(),
             checkpoint_activations: self.checkpoint_activations.unwrap_or(false),
             checkpoint_every: self.checkpoint_every.unwrap_or(defaults.checkpoint_every),
+            spent: Duration::ZERO,
             reasons: Vec::new(),
             resume: false,
         }
