@@ -65,7 +65,7 @@ pub enum Event {
     Eval {
         /// Steps taken.
         step: u64,
-        /// Seconds since the start.
+        /// Seconds, counted as those of a step.
         elapsed_s: f64,
         /// Nats a token.
         val_loss: f64,
@@ -92,7 +92,7 @@ pub enum Event {
         steps: u64,
         /// Tokens trained on.
         tokens: u64,
-        /// Seconds in all.
+        /// Seconds in all, counted as those of a step.
         elapsed_s: f64,
         /// The lowest validation loss, nats a token; `null` when there was no validation yet.
         best_val_loss: Option<f64>,
