@@ -195,6 +195,9 @@ pub(crate) struct Train {
     /// Bias of a new LSTM's forget gates before its first step [default: 1, 0 with sgd]
     #[arg(long, value_name = "X")]
     pub(crate) forget_bias: Option<f32>,
+    /// A new LSTM begins with the frequencies of the tokens as its output, so that it need not learn these first
+    #[arg(long)]
+    pub(crate) unigram_bias: bool,
     /// Order of an n-gram model: its context and the next token [default: by the level]
     #[arg(long, value_name = "N")]
     pub(crate) order: Option<usize>,
@@ -216,6 +219,12 @@ pub(crate) struct Train {
     /// Momentum of muon or sgd [default: 0.95 for muon, 0.9 for sgd]
     #[arg(long, value_name = "X")]
     pub(crate) momentum: Option<f32>,
+    /// How much of the mean of the gradients AdamW keeps in a step [default: 0.9]
+    #[arg(long, value_name = "X")]
+    pub(crate) beta1: Option<f32>,
+    /// How much of the mean of their squares AdamW keeps in a step [default: 0.99]
+    #[arg(long, value_name = "X")]
+    pub(crate) beta2: Option<f32>,
     /// Peak learning rate of muon's matrices [default: that of --lr]
     #[arg(long, value_name = "X")]
     pub(crate) muon_lr: Option<f32>,
@@ -237,6 +246,9 @@ pub(crate) struct Train {
     /// Form of the learning rate [default: wsd]
     #[arg(long, value_enum)]
     pub(crate) schedule: Option<ScheduleName>,
+    /// Last part of the training, over which the learning rate of wsd falls to nothing [default: 0.2]
+    #[arg(long, value_name = "X")]
+    pub(crate) lr_decay: Option<f32>,
     /// Steps of warm-up [default: 100]
     #[arg(long, value_name = "N")]
     pub(crate) warmup: Option<u64>,
@@ -336,6 +348,7 @@ impl Train {
             mogrifier: self.mogrifier,
             mogrifier_rank: self.mogrifier_rank,
             forget_bias: self.forget_bias,
+            unigram_bias: self.unigram_bias.then_some(true),
             order: self.order,
             dropout: self.dropout,
             bpe_dropout: self.bpe_dropout,
@@ -350,6 +363,8 @@ impl Train {
             lr: self.lr,
             optimizer,
             momentum: self.momentum,
+            beta1: self.beta1,
+            beta2: self.beta2,
             muon_lr: self.muon_lr,
             muon_iterations: self.muon_iterations,
             spelling: self.spelling,
@@ -361,6 +376,7 @@ impl Train {
                 ScheduleName::Linear => Schedule::Linear,
                 ScheduleName::Constant => Schedule::Constant,
             }),
+            lr_decay: self.lr_decay,
             warmup: self.warmup,
             weight_decay: self.weight_decay,
             clip: self.clip,

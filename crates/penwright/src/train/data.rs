@@ -36,6 +36,14 @@ impl Data {
         Ok(Data { train: encode(train)?, val: encode(val)?, val_chars })
     }
 
+    /// The logarithm of each token's part of the training text, one more counted of each, so that none has nothing.
+    pub(super) fn log_frequencies(&self, vocab: usize) -> Vec<f32> {
+        let mut counts = vec![1_u64; vocab];
+        self.train.iter().for_each(|&token| counts[token as usize] += 1);
+        let total = (self.train.len() + vocab) as f64;
+        counts.iter().map(|&count| (count as f64 / total).ln() as f32).collect()
+    }
+
     /// About so many tokens of the held-out text, in stretches spread evenly over it; all of it where it is no longer.
     pub(super) fn excerpt(&self, tokens: usize) -> Vec<u32> {
         let stretch = tokens.div_ceil(STRETCHES);
@@ -55,6 +63,13 @@ impl Data {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frequencies_are_of_one_more_than_there_are() {
+        let data = Data { train: vec![2, 0, 2, 2].into(), val: vec![].into(), val_chars: 0 };
+        let parts: Vec<f32> = data.log_frequencies(4).iter().map(|log| (8.0 * log.exp()).round()).collect();
+        assert_eq!(parts, [2.0, 1.0, 4.0, 1.0]);
+    }
 
     #[test]
     fn an_excerpt_is_spread_over_the_whole_text() {

@@ -138,7 +138,7 @@ impl Job {
             None => (settings, Vec::new()),
         };
         let settings = fill(settings, base.as_ref())?;
-        let start = match base {
+        let mut start = match base {
             Some(mut start) => {
                 start.tune(&settings)?;
                 // Each document begins with the end-of-text token; an empty one gives the last its end too.
@@ -155,6 +155,9 @@ impl Job {
         let data = Data::encode(&start.tokenizer, &train, &val, &mut |done, total| {
             progress(Preparing { stage: "encoding", done, total });
         })?;
+        if settings.unigram_bias == Some(true) {
+            start.output_bias = Some(data.log_frequencies(start.config.vocab()));
+        }
         let spent = began.elapsed();
         let budget = settings.budget.filter(|_| choose && settings.kind() != ModelKind::Ngram);
         reasons.extend(budget.and_then(|budget| budget::said(budget, spent)));
@@ -259,4 +262,27 @@ fn fill(settings: Settings, base: Option<&Start>) -> Result<Settings> {
     };
     settings.check()?;
     Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_lstm_begins_with_the_frequencies_of_the_tokens_if_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = dir.path().join("text.txt");
+        std::fs::write(&text, "aaab ".repeat(50)).unwrap();
+        let job = |unigram_bias| {
+            let text = vec![text.clone()];
+            let settings = Settings { text, model: Some(ModelKind::Lstm), unigram_bias, ..Settings::default() };
+            Job::prepare(settings, &mut |_| {}).unwrap()
+        };
+        let asked = job(Some(true));
+        let biases = asked.start().output_bias.clone().unwrap();
+        assert_eq!(biases.len(), asked.start().config.vocab());
+        assert!((biases.iter().map(|bias| bias.exp()).sum::<f32>() - 1.0).abs() < 1e-5);
+        assert!((biases.iter().copied().fold(f32::MIN, f32::max).exp() - 0.6).abs() < 0.05, "{biases:?}");
+        assert_eq!(job(None).start().output_bias, None);
+    }
 }

@@ -33,7 +33,7 @@ pub use optimizer::{
     optimizer,
 };
 pub use options::{Length, TrainOptions};
-pub use schedule::Schedule;
+pub use schedule::{LR_DECAY, Schedule};
 pub use settings::{Precision, SETTINGS, Settings};
 pub use start::{Base, Start};
 pub use trainer::{Outcome, train};

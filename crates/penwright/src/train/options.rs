@@ -63,6 +63,12 @@ pub struct TrainOptions {
     /// Momentum of Muon or SGD; `None` for the optimizer's default.
     #[serde(default, skip_serializing_if = "is_default")]
     pub momentum: Option<f32>,
+    /// AdamW's decay rates of the first and second moment; `None` for 0.9 and 0.99.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub beta1: Option<f32>,
+    /// See [`beta1`](Self::beta1).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub beta2: Option<f32>,
     /// Peak learning rate of Muon's matrices; `None` for that of all.
     #[serde(default, skip_serializing_if = "is_default")]
     pub muon_lr: Option<f32>,
@@ -80,6 +86,9 @@ pub struct TrainOptions {
     pub calibrate: bool,
     /// Form of the learning rate.
     pub schedule: Schedule,
+    /// The part of the training over which the learning rate of [`Schedule::Wsd`] falls; `None` for the last fifth.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lr_decay: Option<f32>,
     /// Steps of linear warm-up.
     pub warmup: u64,
     /// Weight decay on matrices.
@@ -151,12 +160,15 @@ impl Default for TrainOptions {
             lr: 1e-3,
             optimizer: OptimizerKind::default(),
             momentum: None,
+            beta1: None,
+            beta2: None,
             muon_lr: None,
             muon_iterations: None,
             spelling: 0.0,
             average: Averaging::default(),
             calibrate: false,
             schedule: Schedule::default(),
+            lr_decay: None,
             warmup: 100,
             weight_decay: 0.1,
             clip: 1.0,
@@ -219,6 +231,14 @@ impl TrainOptions {
                 return Err(Error::setting(name, format!("{value} is not a positive number")));
             }
         }
+        if let Some(decay) = self.lr_decay {
+            if self.schedule != Schedule::Wsd {
+                return Err(Error::setting("lr-decay", "needs --schedule wsd"));
+            }
+            if !(decay > 0.0 && decay <= 1.0) {
+                return Err(Error::setting("lr-decay", format!("{decay} is not above 0 and at most 1")));
+            }
+        }
         self.check_optimizer()?;
         Error::check_rate("dropout", self.dropout)?;
         Error::check_rate("bpe-dropout", self.bpe_dropout)?;
@@ -243,6 +263,13 @@ impl TrainOptions {
                 return Err(Error::setting("momentum", format!("is not for {}; leave it out", self.optimizer)));
             }
             Error::check_rate("momentum", momentum)?;
+        }
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            let Some(beta) = beta else { continue };
+            if self.optimizer == OptimizerKind::Sgd {
+                return Err(Error::setting(name, "needs --optimizer adamw or muon"));
+            }
+            Error::check_rate(name, beta)?;
         }
         for (name, given) in [("muon-lr", self.muon_lr.is_some()), ("muon-iterations", self.muon_iterations.is_some())]
         {

@@ -39,12 +39,14 @@ pub struct Start {
     pub base: Option<Base>,
     /// Bias of the forget gates of a new LSTM.
     pub forget_bias: f32,
+    /// Biases of the output layer of a new LSTM, one for each token; zeros without.
+    pub output_bias: Option<Vec<f32>>,
 }
 
 impl Start {
     /// A new model.
     pub fn scratch(config: ModelConfig, tokenizer: Tokenizer) -> Self {
-        Start { config, tokenizer, base: None, forget_bias: FORGET_BIAS }
+        Start { config, tokenizer, base: None, forget_bias: FORGET_BIAS, output_bias: None }
     }
 
     /// A model by its name: a run, a Hugging Face directory, a file or a hub id. `progress` is told of what is fetched:
@@ -63,7 +65,7 @@ impl Start {
         let digest = checksum(&params.tensors.iter().map(values).collect::<Vec<_>>());
         let adapter = adapter.map(|adapter| (adapter.lora.config, adapter.base));
         let base = Base { name: name.to_string(), path, digest, tuning: Tuning::default(), adapter };
-        Ok(Start { config, tokenizer, base: Some(base), forget_bias: FORGET_BIAS })
+        Ok(Start { base: Some(base), ..Start::scratch(config, tokenizer) })
     }
 
     /// Sets what of the base is trained, as the settings say.
@@ -111,7 +113,11 @@ impl Start {
         let Some(base) = &self.base else {
             return match &self.config {
                 ModelConfig::Lstm(config) => {
-                    Ok(Box::new(Lstm::new(config.clone(), seed)?.with_forget_bias(self.forget_bias)))
+                    let model = Lstm::new(config.clone(), seed)?.with_forget_bias(self.forget_bias);
+                    Ok(Box::new(match &self.output_bias {
+                        Some(biases) => model.with_output_bias(biases),
+                        None => model,
+                    }))
                 }
                 config => config.build(seed),
             };
@@ -284,8 +290,11 @@ mod tests {
         let tokenizer = Tokenizer::train(Level::Char, &["ab"], None).unwrap();
         let shape =
             LstmConfig { vocab: tokenizer.vocab_size(), embed: 3, hidden: 5, layers: 2, ..LstmConfig::default() };
-        let start = Start { forget_bias: 0.5, ..Start::scratch(ModelConfig::Lstm(shape), tokenizer) };
+        let output_bias = Some(vec![-7.5; shape.vocab]);
+        let vocab = shape.vocab;
+        let start = Start { forget_bias: 0.5, output_bias, ..Start::scratch(ModelConfig::Lstm(shape), tokenizer) };
         let model = start.build(1).unwrap();
-        assert_eq!(model.params().data.iter().filter(|&&x| x == 0.5).count(), 2 * 5);
+        let count = |value: f32| model.params().data.iter().filter(|&&x| x == value).count();
+        assert_eq!((count(0.5), count(-7.5)), (2 * 5, vocab));
     }
 }

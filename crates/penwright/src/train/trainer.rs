@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::budget;
 use super::checkpoint::{self, Progress};
 use super::metrics::{Metrics, write_samples};
-use super::{Average, Averaging, Batches, Data, Event, Optimizer, Start, TrainOptions, global_norm, optimizer};
+use super::{
+    Average, Averaging, Batches, Data, Event, LR_DECAY, Optimizer, Start, TrainOptions, global_norm, optimizer,
+};
 use crate::files;
 use crate::formats::peft;
 use crate::generate::{GenerateOptions, Length as TextLength, Sampling, generate};
@@ -354,7 +356,8 @@ impl Trainer<'_> {
         // A short run warms up over its first tenth.
         let warmup = options.warmup.min(self.progress.total.unwrap_or(u64::MAX) / 10).max(1);
         let warm = ((step + 1) as f64 / warmup as f64).min(1.0);
-        (f64::from(options.lr) * warm * options.schedule.factor(self.done()) * self.share()) as f32
+        let decay = options.lr_decay.map_or(LR_DECAY, f64::from);
+        (f64::from(options.lr) * warm * options.schedule.factor(self.done(), decay) * self.share()) as f32
     }
 
     /// The length of the step's windows as a part of the context: 1 unless lengths are random.

@@ -184,6 +184,15 @@ impl Lstm {
         self
     }
 
+    /// The model with these biases of the output layer, one for each token, from which training begins.
+    #[must_use]
+    pub fn with_output_bias(mut self, biases: &[f32]) -> Self {
+        if let Some(range) = &self.head.bias {
+            self.params.data[range.clone()].copy_from_slice(biases);
+        }
+        self
+    }
+
     /// The shape.
     pub fn config(&self) -> &LstmConfig {
         &self.config

@@ -66,6 +66,25 @@ fn only_forget_gates_begin_with_a_bias() {
     }
 }
 
+#[test]
+fn with_the_biases_of_unigrams_and_no_weights_it_is_the_unigram_model() {
+    for tied in [true, false] {
+        let vocab = model(tied).config.vocab;
+        let probs: Vec<f32> = (1..=vocab).map(|n| 2.0 * n as f32 / (vocab * (vocab + 1)) as f32).collect();
+        let mut model = model(tied).with_output_bias(&probs.iter().map(|p| p.ln()).collect::<Vec<_>>());
+        model.params.data[model.head.weight.clone()].fill(0.0);
+        let tokens = [0, 3, 1, 2];
+        let mut scored = Vec::new();
+        let mut keep = |scores: &[TokenScore]| {
+            scored.extend(scores.iter().map(|score| score.log_prob.exp()));
+            Ok(())
+        };
+        model.score(&tokens, None, &mut keep).unwrap();
+        let expected = tokens[1..].iter().map(|&token| probs[token as usize]);
+        assert!(scored.len() == 3 && scored.iter().zip(expected).all(|(p, q)| (p - q).abs() < 1e-6), "{scored:?}");
+    }
+}
+
 /// A rounded factor is off by at most 2^-9 of itself, in any direction. What a product sums are many of them, and some
 /// tens of products follow one another along the layers and the steps that an LSTM looks back on.
 #[test]

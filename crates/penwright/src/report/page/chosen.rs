@@ -122,13 +122,15 @@ fn training(report: &Report) -> Rows {
         let times = settings.accumulate.filter(|n| *n > 1).map_or(String::new(), |n| format!(", {n} times"));
         format!("{batch} texts of {context} tokens{times}")
     });
+    let falling = settings.lr_decay.map_or(String::new(), |part| format!(", the last {:.0} % falling", 100.0 * part));
+    let schedule = settings.schedule.map(|schedule| format!("{schedule:?}").to_lowercase() + &falling);
     let flops = record.plan.flops_per_token * record.done.1 as f64;
     known([
         ("Length", length),
         ("A step reads", batch),
         ("Optimizer", settings.optimizer.map(|optimizer| format!("{optimizer:?}"))),
         ("Learning rate", settings.lr.map(|lr| lr.to_string())),
-        ("Schedule", settings.schedule.map(|schedule| format!("{schedule:?}").to_lowercase())),
+        ("Schedule", schedule),
         ("Warm-up", settings.warmup.map(|n| format!("{} steps", count(n)))),
         ("Clipped at", settings.clip.map(|x| x.to_string())),
         ("Seed", settings.seed.map(|n| n.to_string())),

@@ -7,7 +7,7 @@ use penwright_kernels::{AdamStep, adamw, chunks, chunks_mut, each, team};
 use super::{Optimizer, TASK};
 use crate::model::{Params, Tensor};
 
-/// Decay rates of the first and second moment.
+/// Decay rates of the first and second moment, where none are given.
 pub(super) const BETAS: (f32, f32) = (0.9, 0.99); // the second as nanoGPT for small batches of characters
 const EPSILON: f32 = 1e-8;
 
@@ -25,7 +25,7 @@ pub struct AdamW {
     places: Vec<Place>,
     /// Whether the moments are laid out like the arena; else they are those of the tensors, one after another.
     whole: bool,
-    betas: (f32, f32),
+    pub(super) betas: (f32, f32),
     step: i32,
 }
 

@@ -14,6 +14,7 @@ use super::TrainOptions;
 use crate::model::{Params, Precision};
 use crate::tokenizer::Tokenizer;
 pub use adamw::AdamW;
+use adamw::BETAS;
 pub use average::{Average, Averaging, Validations};
 pub use muon::Muon;
 pub(super) use muon::memory as muon_memory;
@@ -80,15 +81,22 @@ pub trait Optimizer: Send {
 pub fn optimizer(params: &Params, options: &TrainOptions, tokenizer: Option<&Tokenizer>) -> Box<dyn Optimizer> {
     let momentum = options.momentum();
     let rate = options.muon_lr.map_or(1.0, |lr| lr / options.lr);
+    let betas = (options.beta1.unwrap_or(BETAS.0), options.beta2.unwrap_or(BETAS.1));
     let iterations = options.muon_iterations.unwrap_or(MUON_ITERATIONS);
     let optimizer: Box<dyn Optimizer> = match (options.optimizer, options.precision) {
-        (OptimizerKind::AdamW, _) => Box::new(AdamW::new(params)),
-        (OptimizerKind::Muon, Precision::F32) => Box::new(Muon::<f32>::new(params, momentum, rate, iterations)),
-        (OptimizerKind::Muon, Precision::Bf16) => Box::new(Muon::<Bf16>::new(params, momentum, rate, iterations)),
+        (OptimizerKind::AdamW, _) => Box::new(AdamW::with_betas(params, betas)),
+        (OptimizerKind::Muon, Precision::F32) => {
+            Box::new(Muon::<f32>::new(params, momentum, rate, iterations).with_betas(betas))
+        }
+        (OptimizerKind::Muon, Precision::Bf16) => {
+            Box::new(Muon::<Bf16>::new(params, momentum, rate, iterations).with_betas(betas))
+        }
         (OptimizerKind::Sgd, _) => Box::new(Sgd::new(params, momentum)),
     };
     match tokenizer {
-        Some(tokenizer) if options.spelling > 0.0 => Spelled::over(optimizer, params, tokenizer, options.spelling),
+        Some(tokenizer) if options.spelling > 0.0 => {
+            Spelled::over(optimizer, params, tokenizer, (options.spelling, betas))
+        }
         _ => optimizer,
     }
 }

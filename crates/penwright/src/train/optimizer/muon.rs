@@ -115,6 +115,13 @@ impl<E: Factor> Muon<E> {
         Muon { small, large, momentum: vec![0.0; end], rest, beta, rate, iterations, memory: Mutex::default() }
     }
 
+    /// The same with other decay rates of AdamW's moments.
+    #[must_use]
+    pub fn with_betas(mut self, betas: (f32, f32)) -> Self {
+        self.rest.betas = betas;
+        self
+    }
+
     /// Calls `f` with memory that no other task has.
     fn with_memory(&self, f: impl FnOnce(&mut Workspace<E>)) {
         let lock = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);

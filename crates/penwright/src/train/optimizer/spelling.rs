@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use penwright_kernels::{BlockMut, Cut, adamw, blocks_mut, chunks_mut, descend, each, team};
 
 use super::Optimizer;
-use super::adamw::{BETAS, step_of};
+use super::adamw::step_of;
 use crate::model::{Params, Tensor};
 use crate::tokenizer::Tokenizer;
 
@@ -29,6 +29,7 @@ pub(super) struct Spelled {
     second: Vec<f32>,
     /// Their learning rate, beside that of the tokens' own rows.
     rate: f32,
+    betas: (f32, f32),
     step: i32,
 }
 
@@ -54,7 +55,7 @@ impl Spelled {
         rest: Box<dyn Optimizer>,
         params: &Params,
         tokenizer: &Tokenizer,
-        rate: f32,
+        (rate, betas): (f32, (f32, f32)),
     ) -> Box<dyn Optimizer> {
         let features = Features::of(tokenizer);
         let vocab = features.of_token.len();
@@ -64,7 +65,7 @@ impl Spelled {
             return rest;
         }
         let (first, second) = (vec![0.0; moments], vec![0.0; moments]);
-        Box::new(Spelled { rest, features, tables, first, second, rate, step: 0 })
+        Box::new(Spelled { rest, features, tables, first, second, rate, betas, step: 0 })
     }
 }
 
@@ -72,7 +73,7 @@ impl Optimizer for Spelled {
     fn update(&mut self, params: &mut [f32], grads: &[f32], scale: f32, lr: f32, decay: f32) {
         self.rest.update(params, grads, scale, lr, decay);
         self.step += 1;
-        let step = step_of(BETAS, self.step, scale, lr * self.rate);
+        let step = step_of(self.betas, self.step, scale, lr * self.rate);
         let features = &self.features;
         let (mut first, mut second) = (&mut self.first[..], &mut self.second[..]);
         for &Table { start, rows, width } in &self.tables {
@@ -201,7 +202,7 @@ fn features_of(text: &str, tell: &mut impl FnMut(String)) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::AdamW;
+    use super::super::{AdamW, adamw::BETAS};
     use super::*;
     use crate::layers::random;
     use crate::tokenizer::Level;
@@ -257,7 +258,7 @@ mod tests {
         let params = params(tokenizer.vocab_size());
         let features = Features::of(&tokenizer);
         let mut ours = params.data.to_vec();
-        let mut spelled = Spelled::over(Box::new(AdamW::new(&params)), &params, &tokenizer, rate);
+        let mut spelled = Spelled::over(Box::new(AdamW::new(&params)), &params, &tokenizer, (rate, BETAS));
         let (mut alone, mut rest) = (params.data.to_vec(), AdamW::new(&params));
         // C of each table, and their moments.
         let mut rows = Params::default();
@@ -302,7 +303,7 @@ mod tests {
     fn moments_are_counted_and_taken_up() {
         let tokenizer = tokenizer();
         let params = params(tokenizer.vocab_size());
-        let fresh = || Spelled::over(Box::new(AdamW::new(&params)), &params, &tokenizer, 1.0);
+        let fresh = || Spelled::over(Box::new(AdamW::new(&params)), &params, &tokenizer, (1.0, BETAS));
         let (mut one, mut other) = (fresh(), fresh());
         let (mut values, grads) = (params.data.to_vec(), noise(params.data.len(), 5));
         one.update(&mut values, &grads, 1.0, 1e-2, 0.0);
@@ -323,7 +324,7 @@ mod tests {
         let tokenizer = tokenizer();
         let mut params = params(tokenizer.vocab_size());
         params.tensors.iter_mut().for_each(|t| t.frozen = t.name != "lstm.weight_hh_l0");
-        let optimizer = Spelled::over(Box::new(AdamW::new(&params)), &params, &tokenizer, 1.0);
+        let optimizer = Spelled::over(Box::new(AdamW::new(&params)), &params, &tokenizer, (1.0, BETAS));
         assert!(optimizer.state().iter().all(|(name, _)| !name.ends_with("spelling")));
     }
 }

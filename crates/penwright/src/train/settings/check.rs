@@ -23,6 +23,7 @@ impl Settings {
             ("mogrifier", self.mogrifier.is_some()),
             ("mogrifier-rank", self.mogrifier_rank.is_some()),
             ("forget-bias", self.forget_bias.is_some()),
+            ("unigram-bias", self.unigram_bias == Some(true)),
             ("tar", self.tar.is_some()),
             ("random-length", self.random_length == Some(true)),
         ];

@@ -4,14 +4,15 @@ use super::{Settings, one_line};
 use crate::model::ModelKind;
 use crate::run::ModelConfig;
 use crate::tokenizer::Level;
-use crate::train::{OptimizerKind, defaults};
+use crate::train::{OptimizerKind, Schedule, defaults};
 use crate::{Error, Result};
 
 impl Settings {
     /// These settings where given, else those of `below`. Of budget, steps and epochs the upper side's counts, and
     /// of the two ways to validate. What suits the upper side no longer is left out of the lower: with another
-    /// optimizer the settings of the one below, with another level its size of vocabulary, with a level that does not
-    /// merge what cuts merges; an upper `dropout` replaces all that is below of an LSTM's variational dropout.
+    /// optimizer the settings of the one below, with a schedule that has no decay the decay, with a decay any other schedule,
+    /// with another level its size of vocabulary, with a level that does not merge what cuts merges; an upper `dropout`
+    /// replaces all that is below of an LSTM's variational dropout.
     #[must_use]
     pub fn over(self, mut below: Settings) -> Settings {
         if self.budget.is_some() || self.steps.is_some() || self.epochs.is_some() {
@@ -33,7 +34,13 @@ impl Settings {
             (below.momentum, below.muon_lr, below.muon_iterations) = (None, None, None);
         }
         if self.optimizer == Some(OptimizerKind::Sgd) {
-            below.spelling = None;
+            (below.spelling, below.beta1, below.beta2) = (None, None, None);
+        }
+        if self.schedule.is_some_and(|schedule| schedule != Schedule::Wsd) {
+            below.lr_decay = None;
+        }
+        if self.lr_decay.is_some() {
+            below.schedule = Some(Schedule::Wsd);
         }
         if self.tied == Some(true) {
             below.calibrate = None;
@@ -48,9 +55,9 @@ impl Settings {
         }
         over!(field keep_wrapping word_format model level vocab_size from lora lora_alpha lora_targets freeze_layers freeze_embeddings
             checkpoint_activations budget steps epochs val val_fraction batch context accumulate
-            layers heads width embed tied mogrifier mogrifier_rank forget_bias order dropout
-            bpe_dropout dropout_input dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum muon_lr
-            muon_iterations spelling average calibrate schedule warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
+            layers heads width embed tied mogrifier mogrifier_rank forget_bias unigram_bias order dropout
+            bpe_dropout dropout_input dropout_hidden dropout_output dropout_embed weight_drop ar tar random_length lr optimizer momentum beta1 beta2 muon_lr
+            muon_iterations spelling average calibrate schedule lr_decay warmup weight_decay clip precision seed eval_every sample_every patience checkpoint_every)
     }
 
     /// Sets one value by its name, as `--set KEY=VALUE` does.
@@ -96,7 +103,7 @@ impl Settings {
         }
         agree!(model "model" level "level" layers "layers" heads "heads" width "width" embed "embed" tied "tied"
             order "order" mogrifier "mogrifier" mogrifier_rank "mogrifier-rank"
-            forget_bias "forget-bias");
+            forget_bias "forget-bias" unigram_bias "unigram-bias");
         if self.vocab_size.is_some() {
             let problem = "the base that --from names has its own vocabulary; leave the flag out";
             return Err(Error::setting("vocab-size", problem));

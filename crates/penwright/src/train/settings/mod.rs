@@ -116,6 +116,8 @@ pub struct Settings {
     pub mogrifier_rank: Option<usize>,
     /// Bias of a new LSTM's forget gates before its first step.
     pub forget_bias: Option<f32>,
+    /// Whether a new LSTM's output layer begins with the frequencies of the tokens as its biases.
+    pub unigram_bias: Option<bool>,
     /// Order of an n-gram model: tokens of a context and the next.
     pub order: Option<usize>,
     /// Dropout rate; of an LSTM the variational one of input, hidden layers and output where theirs is not given.
@@ -142,6 +144,10 @@ pub struct Settings {
     pub optimizer: Option<OptimizerKind>,
     /// Momentum of Muon or SGD.
     pub momentum: Option<f32>,
+    /// AdamW's decay rate of the first moment.
+    pub beta1: Option<f32>,
+    /// AdamW's decay rate of the second moment.
+    pub beta2: Option<f32>,
     /// Peak learning rate of Muon's matrices.
     pub muon_lr: Option<f32>,
     /// Iterations that bring Muon's step near an orthogonal matrix.
@@ -154,6 +160,8 @@ pub struct Settings {
     pub calibrate: Option<bool>,
     /// Form of the learning rate.
     pub schedule: Option<Schedule>,
+    /// The part of the training over which the learning rate of `wsd` falls.
+    pub lr_decay: Option<f32>,
     /// Steps of warm-up.
     pub warmup: Option<u64>,
     /// Weight decay on matrices.
@@ -289,12 +297,15 @@ impl Settings {
             lr: self.lr.unwrap_or(defaults.lr),
             optimizer: self.optimizer.unwrap_or_default(),
             momentum: self.momentum,
+            beta1: self.beta1,
+            beta2: self.beta2,
             muon_lr: self.muon_lr,
             muon_iterations: self.muon_iterations,
             spelling: self.spelling.unwrap_or(0.0),
             average: self.average.unwrap_or_default(),
             calibrate: self.calibrate.unwrap_or(false),
             schedule: self.schedule.unwrap_or(defaults.schedule),
+            lr_decay: self.lr_decay,
             warmup: self.warmup.unwrap_or(defaults.warmup),
             weight_decay: self.weight_decay.unwrap_or(defaults.weight_decay),
             clip: self.clip.unwrap_or(defaults.clip),

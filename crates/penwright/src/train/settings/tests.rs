@@ -35,6 +35,16 @@ fn upper_settings_win_and_a_length_replaces_a_length() {
     let upper = |optimizer| Settings { optimizer: Some(optimizer), ..Settings::default() };
     assert_eq!(upper(OptimizerKind::Sgd).over(below.clone()).momentum, Some(0.9));
     assert_eq!(upper(OptimizerKind::AdamW).over(below).filled().momentum, None);
+    let below = Settings { schedule: Some(Schedule::Wsd), lr_decay: Some(0.4), ..Settings::default() };
+    let upper = |schedule| Settings { schedule, ..Settings::default() }.over(below.clone()).lr_decay;
+    assert_eq!([Some(Schedule::Linear), Some(Schedule::Wsd), None].map(upper), [None, Some(0.4), Some(0.4)]);
+    let below = Settings { schedule: Some(Schedule::Linear), ..Settings::default() };
+    let decay = Settings { lr_decay: Some(0.5), ..Settings::default() }.over(below).filled();
+    assert_eq!(decay.schedule, Some(Schedule::Wsd));
+    decay.check().unwrap();
+    let below = Settings { beta1: Some(0.8), beta2: Some(0.9), spelling: Some(1.0), ..Settings::default() };
+    let sgd = Settings { optimizer: Some(OptimizerKind::Sgd), ..Settings::default() }.over(below);
+    assert_eq!((sgd.beta1, sgd.beta2, sgd.spelling), (None, None, None));
 }
 
 #[test]
