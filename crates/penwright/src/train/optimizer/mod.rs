@@ -107,3 +107,31 @@ pub fn global_norm(grads: &[f32]) -> f32 {
     team(|| each((chunks_mut(&mut sums, 1), chunks(grads, TASK)), |_, (sum, g)| sum[0] = sum_squares(g)));
     sums.iter().sum::<f64>().sqrt() as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_moments_decay_as_asked_for() {
+        let mut params = Params::default();
+        params.add("embedding.weight", &[9, 7]);
+        let moved = |optimizer: &mut dyn Optimizer| {
+            let mut values = vec![0.5; params.data.len()];
+            for step in 0..3 {
+                let grads: Vec<f32> = (0..values.len()).map(|i| ((i * i + 5 * step) % 11) as f32 - 5.0).collect();
+                optimizer.update(&mut values, &grads, 1.0, 1e-2, 0.1);
+            }
+            values
+        };
+        let expected = moved(&mut AdamW::with_betas(&params, (0.7, 0.95)));
+        assert!(expected != moved(&mut AdamW::new(&params)));
+        for kind in [OptimizerKind::AdamW, OptimizerKind::Muon] {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let betas = TrainOptions { beta1: Some(0.7), beta2: Some(0.95), ..TrainOptions::default() };
+                let options = TrainOptions { optimizer: kind, precision, ..betas };
+                assert_eq!(moved(&mut *optimizer(&params, &options, None)), expected, "{kind}");
+            }
+        }
+    }
+}

@@ -254,19 +254,20 @@ mod tests {
     /// The formula itself: the features' rows are parameters of their own, and the tokens' rows the sum.
     #[test]
     fn the_step_is_that_of_a_sum() {
-        let (tokenizer, rate) = (tokenizer(), 0.5);
+        let (tokenizer, rate, betas) = (tokenizer(), 0.5, (0.7, 0.9));
         let params = params(tokenizer.vocab_size());
         let features = Features::of(&tokenizer);
         let mut ours = params.data.to_vec();
-        let mut spelled = Spelled::over(Box::new(AdamW::new(&params)), &params, &tokenizer, (rate, BETAS));
-        let (mut alone, mut rest) = (params.data.to_vec(), AdamW::new(&params));
+        let mut spelled =
+            Spelled::over(Box::new(AdamW::with_betas(&params, betas)), &params, &tokenizer, (rate, betas));
+        let (mut alone, mut rest) = (params.data.to_vec(), AdamW::with_betas(&params, betas));
         // C of each table, and their moments.
         let mut rows = Params::default();
         let tables: Vec<_> = params.tensors.iter().filter(|t| TABLES.contains(&&t.name[..])).collect();
         for table in &tables {
             rows.add(table.name.clone(), &[features.tokens.len(), table.range.len() / tokenizer.vocab_size()]);
         }
-        let mut adam = AdamW::new(&rows);
+        let mut adam = AdamW::with_betas(&rows, betas);
         for step in 0..3 {
             let grads = noise(params.data.len(), 20 + step);
             spelled.update(&mut ours, &grads, 0.7, 1e-2, 0.0);
