@@ -111,6 +111,12 @@ pub fn global_norm(grads: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::random;
+
+    /// Numbers from -1 to below 1.
+    pub(super) fn noise(n: usize, key: u64) -> Vec<f32> {
+        (0..n as u64).map(|i| (random(key, i) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+    }
 
     #[test]
     fn the_moments_decay_as_asked_for() {
@@ -119,7 +125,7 @@ mod tests {
         let moved = |optimizer: &mut dyn Optimizer| {
             let mut values = vec![0.5; params.data.len()];
             for step in 0..3 {
-                let grads: Vec<f32> = (0..values.len()).map(|i| ((i * i + 5 * step) % 11) as f32 - 5.0).collect();
+                let grads = noise(values.len(), step);
                 optimizer.update(&mut values, &grads, 1.0, 1e-2, 0.1);
             }
             values

@@ -237,14 +237,9 @@ pub(in crate::train) fn memory(matrices: &[(String, Vec<usize>)], trained: u64, 
 mod tests {
     use penwright_kernels::Bf16;
 
-    use super::super::MUON_ITERATIONS;
+    use super::super::{MUON_ITERATIONS, tests::noise};
     use super::*;
-    use crate::layers::random;
     use crate::model::{Frozen, Gpt2, Gpt2Config, Lstm, LstmConfig, Trainable};
-
-    fn noise(n: usize, key: u64) -> Vec<f32> {
-        (0..n as u64).map(|i| (random(key, i) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
-    }
 
     /// The singular values of a matrix of `rows` rows, by Jacobi's rotations of its shorter side in double precision.
     fn singular_values(x: &[f32], rows: usize) -> Vec<f64> {

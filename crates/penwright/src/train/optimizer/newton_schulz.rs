@@ -106,14 +106,13 @@ fn multiply<E: Factor>(x: &[E], factor: Matrix<'_>, c: &mut Vec<E>, rows: usize,
 
 #[cfg(test)]
 mod tests {
-    use super::super::MUON_ITERATIONS;
+    use super::super::{MUON_ITERATIONS, tests::noise};
     use super::*;
-    use crate::layers::random;
 
     /// Noise, its columns shrinking to `least`, of a Frobenius norm of one.
-    fn noise(rows: usize, cols: usize, least: f32) -> Vec<f32> {
-        let mut x: Vec<f32> = (0..(rows * cols) as u64)
-            .map(|i| (random(5, i) >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
+    fn shrinking(rows: usize, cols: usize, least: f32) -> Vec<f32> {
+        let mut x: Vec<f32> = noise(rows * cols, 5)
+            .into_iter()
             .zip((0..cols).cycle())
             .map(|(x, col)| x * least.powf(col as f32 / cols as f32))
             .collect();
@@ -126,7 +125,7 @@ mod tests {
     fn the_smaller_side_alone_comes_to_the_same() {
         for (rows, cols) in [(1, 9), (64, 16), (33, 130), (256, 128)] {
             for least in [1.0, 1e-4, 1e-8] {
-                let x = noise(rows, cols, least);
+                let x = shrinking(rows, cols, least);
                 let mut ways = [0, 1].map(|_| Iteration::<f32> { x: x.clone(), ..Iteration::default() });
                 ways[0].orthogonalize(rows, cols, MUON_ITERATIONS);
                 ways[1].step_by_step(rows, cols, MUON_ITERATIONS);

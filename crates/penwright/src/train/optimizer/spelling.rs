@@ -202,19 +202,14 @@ fn features_of(text: &str, tell: &mut impl FnMut(String)) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AdamW, adamw::BETAS};
+    use super::super::{AdamW, adamw::BETAS, tests::noise};
     use super::*;
-    use crate::layers::random;
     use crate::tokenizer::Level;
 
     const TEXT: &str = "The cat then sat. the Cat thought that those hats were theirs. There, the cat sat.";
 
     fn tokenizer() -> Tokenizer {
         Tokenizer::train(Level::Bpe, &[TEXT], Some(290)).unwrap()
-    }
-
-    fn noise(n: usize, key: u64) -> Vec<f32> {
-        (0..n as u64).map(|i| (random(key, i) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
     }
 
     /// Of each feature, by name, the tokens.
